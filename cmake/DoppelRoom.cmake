@@ -1,0 +1,29 @@
+# One static library per room of the house, one test program per room that has tests.
+
+add_library(doppel_options INTERFACE)
+target_compile_options(doppel_options INTERFACE -Wall -Wextra -Wpedantic -Werror)
+target_include_directories(doppel_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
+
+# doppel_room(<name> [<library>...]): src/<name>/**.cpp as the library room_<name>.
+function(doppel_room name)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
+  if(sources)
+    add_library(room_${name} STATIC ${sources})
+    target_link_libraries(room_${name} PUBLIC doppel_options ${ARGN})
+  else()
+    add_library(room_${name} INTERFACE)
+    target_link_libraries(room_${name} INTERFACE doppel_options ${ARGN})
+  endif()
+endfunction()
+
+# doppel_room_tests(<name> [<library>...]): tests/<name>/**_test.cpp as the program test_<name>, each case a ctest.
+function(doppel_room_tests name)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(test_${name} ${sources})
+  target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(test_${name} PRIVATE room_${name} ${ARGN} GTest::gtest GTest::gmock GTest::gtest_main)
+  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST)
+endfunction()
