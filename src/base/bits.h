@@ -8,7 +8,9 @@
 namespace doppel {
 
 /// A value with only bit `n` set.
-constexpr std::uint64_t bit(unsigned n) { return std::uint64_t{1} << n; }
+constexpr std::uint64_t bit(unsigned n) {
+  return std::uint64_t{1} << n;
+}
 
 /// Bits `high` to `low` of `value`, both included, moved down to bit 0.
 constexpr std::uint64_t bits(std::uint64_t value, unsigned high, unsigned low) {
@@ -16,10 +18,14 @@ constexpr std::uint64_t bits(std::uint64_t value, unsigned high, unsigned low) {
 }
 
 /// A mask of the lowest `count` bits; `count` is at most 64.
-constexpr std::uint64_t low_mask(unsigned count) { return count >= 64 ? ~std::uint64_t{0} : bit(count) - 1; }
+constexpr std::uint64_t low_mask(unsigned count) {
+  return count >= 64 ? ~std::uint64_t{0} : bit(count) - 1;
+}
 
 /// `alignment` is a power of two.
-constexpr std::uint64_t align_down(std::uint64_t value, std::uint64_t alignment) { return value & ~(alignment - 1); }
+constexpr std::uint64_t align_down(std::uint64_t value, std::uint64_t alignment) {
+  return value & ~(alignment - 1);
+}
 constexpr std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) {
   return align_down(value + alignment - 1, alignment);
 }
@@ -32,8 +38,7 @@ constexpr std::int64_t sign_extend(std::uint64_t value, unsigned bit_count) {
 
 /// Reads a little-endian value from memory of any alignment.
 template <class T>
-  requires std::is_trivially_copyable_v<T>
-T load_le(const void* source) {
+requires std::is_trivially_copyable_v<T> T load_le(const void* source) {
   T value;
   std::memcpy(&value, source, sizeof value);
   return value;
@@ -41,7 +46,7 @@ T load_le(const void* source) {
 
 /// Writes a little-endian value to memory of any alignment.
 template <class T>
-  requires std::is_trivially_copyable_v<T>
+requires std::is_trivially_copyable_v<T>
 void store_le(void* target, T value) {
   std::memcpy(target, &value, sizeof value);
 }

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string_view>
+#include <vector>
+
+#include "x86/cpu.h"
+
+/// The door between a machine and whatever executes its instructions. Shaped so that hardware virtualization fits
+/// behind it as well.
+namespace doppel::engine {
+
+/// Why run() came back.
+enum class ExitReason : std::uint8_t {
+  Stopped,     ///< Attention::kStop was set; the bit has been cleared
+  Halted,      ///< HLT, or waiting for a SIPI: nothing to do until attention is set
+  Shutdown,    ///< triple fault
+  Breakpoint,  ///< a debugger's breakpoint at the current RIP, which has not executed yet
+  Watchpoint,  ///< a debugger's watchpoint; the access has happened, `address` is its own
+  Stepped,     ///< the single instruction asked for has been executed
+};
+
+struct Exit {
+  ExitReason reason;
+  std::uint64_t address = 0;
+};
+
+/// What a debugger wants of one vCPU. Linear addresses.
+struct DebugRequest {
+  bool single_step = false;
+  std::vector<std::uint64_t> breakpoints;
+  struct Watchpoint {
+    std::uint64_t address, length;
+    bool on_read, on_write;
+  };
+  std::vector<Watchpoint> watchpoints;
+
+  bool empty() const { return !single_step && breakpoints.empty() && watchpoints.empty(); }
+};
+
+/// Runs one vCPU. All calls come from the vCPU's thread, or from the machine's owner while that thread is parked
+/// outside run(); other threads speak to it through Attention only.
+class VcpuRunner {
+ public:
+  virtual ~VcpuRunner() = default;
+
+  /// Executes guest instructions, delivering interrupts, until there is a reason to leave.
+  virtual Exit run() = 0;
+
+  /// Moves the canonical state in and out, at pause points only. load() drops whatever was derived from the old one.
+  virtual void load(const x86::CpuState& state) = 0;
+  virtual void store(x86::CpuState& state) = 0;
+
+  /// Drops all cached translations and write rights; required after DirtyMap::collect and after RAM changed behind the
+  /// engine's back.
+  virtual void flush_translations() = 0;
+
+  virtual void set_debug(const DebugRequest& request) = 0;
+
+  /// Linear to physical, for debuggers; no side effects. False when not mapped.
+  virtual bool translate(std::uint64_t linear, std::uint64_t& physical) = 0;
+
+  /// Counters for `doppel stats`: instructions retired, blocks decoded, TLB misses … Names are the engine's own.
+  virtual nlohmann::json stats() const = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual std::string_view name() const = 0;
+  virtual std::unique_ptr<VcpuRunner> create_vcpu(const x86::CpuPorts& ports) = 0;
+};
+
+/// The reference interpreter: needs nothing of the host but its instruction set.
+std::unique_ptr<Engine> make_interpreter();
+
+}  // namespace doppel::engine

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <Zydis/Zydis.h>
+
+#include <array>
+#include <cstdint>
+
+#include "x86/registers.h"
+
+namespace doppel::isa {
+
+/// The code segment's width; with the bytes it fixes what an instruction means.
+enum class CodeSize : std::uint8_t { Bits16, Bits32, Bits64 };
+
+enum class OperandKind : std::uint8_t {
+  None,
+  Gpr,      ///< `reg` 0–15
+  GprHigh,  ///< AH, CH, DH, BH: `reg` 0–3
+  Segment,  ///< `reg` is an x86::SegReg
+  Control,  ///< CRn
+  Debug,    ///< DRn
+  Mmx,
+  X87,  ///< ST(n)
+  Xmm,
+  Ymm,
+  Memory,     ///< Insn::mem
+  Immediate,  ///< Insn::imm[reg]
+  Relative,   ///< branch target: Insn::imm[0], relative to the next instruction
+  FarPointer  ///< selector in imm[1], offset in imm[0]
+};
+
+struct Operand {
+  OperandKind kind = OperandKind::None;
+  std::uint8_t reg = 0;
+  std::uint16_t size = 0;  ///< bytes
+  bool read = false;
+  bool written = false;
+};
+
+inline constexpr std::uint8_t kNoRegister = 0xFF;
+inline constexpr std::uint8_t kRipRegister = 0x10;
+
+struct MemoryOperand {
+  std::uint8_t base = kNoRegister;   ///< Gpr number, or kRipRegister: the address of the next instruction
+  std::uint8_t index = kNoRegister;  ///< Gpr number; a vector register for gathers
+  std::uint8_t scale = 1;
+  x86::SegReg segment = x86::SegReg::Ds;
+  std::uint8_t address_size = 8;  ///< bytes: 2, 4 or 8
+  bool gather = false;
+  std::int64_t displacement = 0;
+};
+
+/// One decoded instruction: all that its semantics need, none of its encoding beyond what a re-encoder wants. Immutable
+/// once decoded.
+struct Insn {
+  ZydisMnemonic mnemonic = ZYDIS_MNEMONIC_INVALID;
+  std::uint8_t length = 0;        ///< bytes
+  std::uint8_t operand_size = 0;  ///< effective: 2, 4 or 8 bytes (the OSZ attribute, not that of byte forms)
+  std::uint8_t address_size = 0;  ///< effective: 2, 4 or 8 bytes
+  CodeSize code_size = CodeSize::Bits64;
+  bool lock = false, rep = false, repne = false;
+  std::uint8_t operand_count = 0;  ///< explicit ones
+  std::array<Operand, 5> op{};
+  MemoryOperand mem{};
+  std::array<std::uint64_t, 2> imm{};  ///< sign-extended where the manual says so
+};
+
+}  // namespace doppel::isa

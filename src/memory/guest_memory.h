@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/mmap.h"
+#include "base/result.h"
+#include "memory/code_map.h"
+#include "memory/dirty_map.h"
+
+namespace doppel::memory {
+
+/// An address on the guest's physical bus.
+using GuestPhysical = std::uint64_t;
+
+inline constexpr std::uint64_t kPageSize = 4096;
+inline constexpr unsigned kPageShift = 12;
+/// RAM stops here and goes on at 4 GiB: the gap holds PCI windows, the APICs, HPET and flash.
+inline constexpr GuestPhysical kPciHoleStart = 0xC000'0000;
+inline constexpr GuestPhysical kPciHoleEnd = 0x1'0000'0000;
+
+/// A contiguous piece of RAM in the guest's physical address space.
+struct RamRegion {
+  GuestPhysical start;
+  std::uint64_t size;
+  std::byte* host;
+};
+
+/// The guest's RAM: where it is, and the one door through which it is written.
+///
+/// Devices, loaders and the debugger use read() and write(). CPU engines take host pointers page by page and keep the
+/// promises of `writable_page` themselves, for speed. Any thread may call any function; concurrent accesses to the same
+/// bytes race exactly as on real memory.
+class GuestMemory {
+ public:
+  /// `size` bytes of zeroed RAM, a multiple of 4 KiB, at least 1 MiB; reserved, not committed.
+  static Result<GuestMemory> create(std::uint64_t size);
+
+  std::uint64_t size() const { return size_; }
+  /// Ascending, one or two of them.
+  std::span<const RamRegion> regions() const { return regions_; }
+  /// One past the highest RAM address.
+  GuestPhysical end() const;
+
+  /// The host's view of the page of RAM that holds `address`, or nullptr where there is no RAM. Valid for the life of
+  /// this object. For reading only, unless the caller keeps the writer's promises (see note_write).
+  std::byte* page(GuestPhysical address) const {
+    if (address < low_size_) return low_host_ + (address & ~(kPageSize - 1));
+    const GuestPhysical high = address - kPciHoleEnd;
+    return high < high_size_ ? high_host_ + (high & ~(kPageSize - 1)) : nullptr;
+  }
+
+  /// Copies out; false when any byte of the range is not RAM (then `out` is unspecified).
+  bool read(GuestPhysical address, std::span<std::byte> out) const;
+  /// Copies in, marks the pages dirty and drops code made from them; false (and nothing is written) when any byte is
+  /// not RAM.
+  bool write(GuestPhysical address, std::span<const std::byte> bytes);
+
+  template <class T>
+  bool read_value(GuestPhysical address, T& value) const {
+    return read(address, std::as_writable_bytes(std::span{&value, 1}));
+  }
+  template <class T>
+  bool write_value(GuestPhysical address, const T& value) {
+    return write(address, std::as_bytes(std::span{&value, 1}));
+  }
+
+  /// A read-only view of a range inside one region; empty when it is not RAM. For loaders and scanning.
+  std::span<const std::byte> view(GuestPhysical address, std::uint64_t length) const;
+
+  // --- The writer's promises, for engines that store through page() ---
+
+  /// To be called once per page before an engine caches the right to write to it (a TLB fill for writing).
+  void prepare_write(GuestPhysical address) { dirty_.mark(page_index(address)); }
+
+  /// To be called after each store through a host pointer; cheap when no code lives there. True: code of this page has
+  /// been dropped, so an engine must leave the block that it is running. The range lies inside one page.
+  bool note_write(GuestPhysical address, std::uint64_t length) {
+    return code_.written(page_index(address), address & (kPageSize - 1), length);
+  }
+
+  /// A dense number for a RAM page, the index of the dirty and code maps. `address` must be RAM.
+  std::uint64_t page_index(GuestPhysical address) const {
+    return (address < kPciHoleEnd ? address : address - kPciHoleEnd + low_size_) >> kPageShift;
+  }
+  /// The inverse of page_index.
+  GuestPhysical page_address(std::uint64_t index) const {
+    const GuestPhysical linear = index << kPageShift;
+    return linear < low_size_ ? linear : linear - low_size_ + kPciHoleEnd;
+  }
+
+  DirtyMap& dirty() { return dirty_; }
+  CodeMap& code() { return code_; }
+
+ private:
+  GuestMemory(Mapping mapping, std::uint64_t size);
+
+  Mapping mapping_;
+  std::uint64_t size_;
+  std::byte* low_host_;
+  std::uint64_t low_size_;
+  std::byte* high_host_;
+  std::uint64_t high_size_;
+  std::vector<RamRegion> regions_;
+  DirtyMap dirty_;
+  CodeMap code_;
+};
+
+}  // namespace doppel::memory

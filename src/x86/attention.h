@@ -1,0 +1,42 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace doppel::x86 {
+
+/// What waits for a vCPU between two instructions. One word that any thread sets and that the vCPU's engine tests once
+/// per block; a clear word promises that nothing has changed since the engine last looked.
+class Attention {
+ public:
+  enum Bit : std::uint32_t {
+    kInterrupt = 1 << 0,  ///< look at CpuIo::interrupt_pending() again
+    kNmi = 1 << 1,        ///< an NMI has arrived
+    kInit = 1 << 2,       ///< INIT has arrived
+    kSipi = 1 << 3,       ///< a start-up IPI has arrived, vector in sipi_vector()
+    kStop = 1 << 4,       ///< leave run(): pause, debugger, timer work, power-off
+    kFlush = 1 << 5,      ///< drop all cached translations, from another thread
+  };
+
+  void set(std::uint32_t bits) { word_.fetch_or(bits, std::memory_order_acq_rel); }
+  void clear(std::uint32_t bits) { word_.fetch_and(~bits, std::memory_order_acq_rel); }
+  /// Clears the bits and returns those that were set.
+  std::uint32_t take(std::uint32_t bits) { return word_.fetch_and(~bits, std::memory_order_acq_rel) & bits; }
+  std::uint32_t pending() const { return word_.load(std::memory_order_acquire); }
+  bool any() const { return word_.load(std::memory_order_relaxed) != 0; }
+
+  void post_sipi(std::uint8_t vector) {
+    sipi_vector_.store(vector, std::memory_order_relaxed);
+    set(kSipi);
+  }
+  std::uint8_t sipi_vector() const { return sipi_vector_.load(std::memory_order_relaxed); }
+
+  /// For translated code that tests the word inline.
+  const std::atomic<std::uint32_t>& word() const { return word_; }
+
+ private:
+  std::atomic<std::uint32_t> word_{0};
+  std::atomic<std::uint8_t> sipi_vector_{0};
+};
+
+}  // namespace doppel::x86

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+
+#include "x86/cpu.h"
+
+/// Writes to control, debug and extended control registers with all their checks and side effects (mode switches, TLB
+/// flushes, PDPTE loads); SDM vol. 3, 2.5, 4.10.4 and 17.2. They throw #GP(0) with nothing changed. Privilege has been
+/// checked by the caller.
+namespace doppel::x86 {
+
+void write_cr0(Cpu& cpu, std::uint64_t value);
+void write_cr3(Cpu& cpu, std::uint64_t value);
+void write_cr4(Cpu& cpu, std::uint64_t value);
+void write_efer(Cpu& cpu, std::uint64_t value);
+void write_xcr0(Cpu& cpu, std::uint64_t value);
+/// Applies DR7.GD (#DB) and CR4.DE (#UD for DR4 and DR5).
+std::uint64_t read_debug_register(Cpu& cpu, unsigned index);
+void write_debug_register(Cpu& cpu, unsigned index, std::uint64_t value);
+
+/// INVPCID; SDM vol. 2. `descriptor` is its 128-bit memory operand.
+void invalidate_pcid(Cpu& cpu, std::uint64_t type, std::uint64_t descriptor_pcid, std::uint64_t descriptor_address);
+
+/// Re-derives what follows from the registers after a state was loaded: MMU view, watches.
+void state_replaced(Cpu& cpu);
+
+}  // namespace doppel::x86
