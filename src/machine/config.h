@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace doppel::machine {
+
+/// Which engine executes the guest. Auto takes the fastest that works here.
+enum class EngineKind : std::uint8_t { Auto, Interpreter };
+
+inline constexpr unsigned kMaxCpus = 16;
+inline constexpr std::uint64_t kMinMemory = std::uint64_t{64} << 20;
+
+/// A file for the guest, already read: `path` is for messages only.
+struct BootFile {
+  std::string path;
+  std::vector<std::byte> bytes;
+  std::string arguments;  ///< of a Multiboot module
+};
+
+/// Everything that makes one machine differ from another. Plain data; Machine::create checks it.
+struct MachineConfig {
+  std::string name;
+  std::uint64_t memory_bytes = std::uint64_t{1} << 30;
+  unsigned cpus = 1;
+  EngineKind engine = EngineKind::Auto;
+
+  BootFile kernel;
+  std::vector<BootFile> initrds;  ///< concatenated in memory, as Linux unpacks them
+  std::vector<BootFile> modules;  ///< Multiboot only
+  std::string command_line;
+
+  /// A guest's reboot ends the machine instead (Outcome::Reset).
+  bool no_reboot = false;
+};
+
+}  // namespace doppel::machine

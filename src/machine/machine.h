@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "machine/config.h"
+
+namespace doppel::machine {
+
+/// How a machine came to its end.
+struct Outcome {
+  enum class Kind : std::uint8_t {
+    PowerOff,     ///< the guest switched itself off
+    Reset,        ///< the guest rebooted and no_reboot was asked for
+    Panic,        ///< a Linux guest said "Kernel panic"; `detail` is the line
+    TripleFault,  ///< a processor shut down; `detail` says where
+    DebugExit,    ///< isa-debug-exit; `status` is (value << 1) | 1, as QEMU's
+    Stopped,      ///< stop() was called
+  };
+  Kind kind;
+  int status = 0;
+  std::string detail;
+};
+
+inline constexpr unsigned kSerialPorts = 4;
+
+/// A whole system VM: memory, processors, devices and the threads that run them. The only place where the rooms are
+/// wired together.
+///
+/// create() builds it, stopped. One thread, the owner, calls run() and stays there until the machine ends. All other
+/// functions may be called by any thread that is not a vCPU's, before and during run().
+class Machine {
+ public:
+  static Result<std::unique_ptr<Machine>> create(MachineConfig config);
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  /// Loads the kernel, lets the processors go and handles reset, until the machine ends. Errors are the loader's.
+  Result<Outcome> run();
+
+  // --- Life cycle ---
+  enum class State : std::uint8_t { Created, Running, Paused, Ended };
+  State state() const;
+  /// Stops all processors between two instructions, and the VM clock with them. Calls nest.
+  void pause();
+  void resume();
+  /// Presses the ACPI power button.
+  void press_power_button();
+  /// Ctrl-Alt-Del on the keyboard.
+  void send_ctrl_alt_del();
+  /// Resets the machine as the reset button would.
+  void reset();
+  /// Ends run() with Outcome::Stopped.
+  void stop();
+
+  // --- Serial ports: 0 is COM1 ---
+  /// Where a port's output goes; called in vCPU threads, one call at a time per port. Set before run().
+  void set_serial_output(unsigned port, std::function<void(std::span<const std::byte>)> sink);
+  /// Queues input; returns how many bytes were taken (a full queue takes fewer: try again after `on_input_space`).
+  std::size_t send_serial_input(unsigned port, std::span<const std::byte> bytes);
+  /// Called, in a vCPU thread, when a port that refused bytes has room again. Set before run().
+  void set_serial_input_space(unsigned port, std::function<void()> on_input_space);
+  /// Drops DCD, DSR and CTS, as a terminal that was switched off: the guest's reader sees a hang-up (end of file).
+  void hang_up_serial(unsigned port);
+
+  // --- Looking inside ---
+  const MachineConfig& config() const;
+  std::string_view engine_name() const;
+  /// The state of processors and devices, by name. Pauses the machine for the moment.
+  nlohmann::json inspect();
+  /// Counters of engine and devices. Does not pause.
+  nlohmann::json stats();
+
+  // --- Debugging; the machine must be paused for all but set_debug_listener ---
+  /// Called when a processor meets what its DebugRequest asked for, in the owner's thread with the machine paused (one
+  /// level, which the listener's side undoes by resume()). Pass nullptr to detach.
+  void set_debug_listener(std::function<void(unsigned vcpu, const engine::Exit& exit)> listener);
+  void set_debug_request(unsigned vcpu, const engine::DebugRequest& request);
+  x86::CpuState cpu_state(unsigned vcpu);
+  void set_cpu_state(unsigned vcpu, const x86::CpuState& state);
+  /// By linear address, as that processor sees memory now; false when a byte is not mapped to RAM.
+  bool read_linear(unsigned vcpu, std::uint64_t address, std::span<std::byte> out);
+  bool write_linear(unsigned vcpu, std::uint64_t address, std::span<const std::byte> bytes);
+
+ private:
+  class Impl;
+  explicit Machine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace doppel::machine
