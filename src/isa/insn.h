@@ -59,9 +59,10 @@ struct Insn {
   std::uint8_t address_size = 0;  ///< effective: 2, 4 or 8 bytes
   CodeSize code_size = CodeSize::Bits64;
   bool lock = false, rep = false, repne = false;
+  bool far_branch = false;  ///< JMP, CALL or RET to another segment, which share their mnemonics with the near ones
   std::uint8_t operand_count = 0;  ///< explicit ones
   std::array<Operand, 5> op{};
-  MemoryOperand mem{};
+  MemoryOperand mem{};  ///< explicit, or implied: XLAT's, and the source of OUTS, LODS, MOVS and CMPS (for its segment)
   std::array<std::uint64_t, 2> imm{};  ///< sign-extended where the manual says so
 };
 
