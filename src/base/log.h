@@ -13,7 +13,8 @@ namespace doppel::log {
 
 enum class Level { Trace, Debug, Info, Warning, Error, Off };
 
-/// Where lines go and from which level on; stderr and Warning until this is called. `path` empty means stderr.
+/// Where lines go and from which level on; stderr and Warning until this is called. `path` empty means stderr. To be
+/// called before other threads log.
 Result<void> configure(Level level, const std::string& path);
 /// "trace", "debug", "info", "warning", "error", "off".
 Result<Level> parse_level(std::string_view name);
