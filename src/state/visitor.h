@@ -11,6 +11,9 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/bits.h"
+#include "base/ring.h"
+
 /// State is described once. A component writes one function,
 ///
 ///     void Uart::describe(state::Visitor& v) {
@@ -67,6 +70,11 @@ class Visitor {
   /// Ignored by visitors that do not load. Runs in the order of registration.
   virtual void on_loaded(std::function<void()> action);
 
+  /// What must hold of loaded values: false makes the load fail, with `what` as the reason, and the state as it was.
+  /// For every value that could break its component: an index, a count, an enumerator (a snapshot is hostile input).
+  /// Ignored by visitors that do not load. Until describe() returns, the component may hold the refused value.
+  virtual void require(bool condition, std::string_view what);
+
   template <Scalar T>
   void field(unsigned number, std::string_view name, T& value) {
     std::uint64_t bits = 0;
@@ -91,7 +99,21 @@ class Visitor {
   void field(unsigned number, std::string_view name, std::span<std::byte> value) { bytes(number, name, value); }
   /// Bytes of any length.
   void field(unsigned number, std::string_view name, std::vector<std::byte>& value) { blob(number, name, value); }
-  void field(unsigned number, std::string_view name, std::string& value);
+  void field(unsigned number, std::string_view name, std::string& value) { text(number, name, value); }
+
+  /// The elements from the oldest on.
+  template <Scalar T, std::size_t N>
+  void field(unsigned number, std::string_view name, Ring<T, N>& ring) {
+    std::vector<std::byte> elements(ring.size() * sizeof(T));
+    for (std::size_t i = 0; i < ring.size(); ++i) store_le(elements.data() + i * sizeof(T), ring[i]);
+    blob(number, name, elements);
+    if (!is_loading()) return;
+    const bool fits = elements.size() % sizeof(T) == 0 && elements.size() / sizeof(T) <= N;
+    require(fits, "a queue is longer than its capacity");
+    if (!fits) return;
+    ring.clear();
+    for (std::size_t i = 0; i < elements.size(); i += sizeof(T)) ring.push(load_le<T>(elements.data() + i));
+  }
 
   template <Describable T>
   void field(unsigned number, std::string_view name, T& value) {
@@ -111,6 +133,7 @@ class Visitor {
   virtual void scalar(unsigned number, std::string_view name, ScalarType type, std::uint64_t& bits) = 0;
   virtual void bytes(unsigned number, std::string_view name, std::span<std::byte> value) = 0;
   virtual void blob(unsigned number, std::string_view name, std::vector<std::byte>& value) = 0;
+  virtual void text(unsigned number, std::string_view name, std::string& value) = 0;
   virtual void begin_record(unsigned number, std::string_view name) = 0;
   virtual void end_record() = 0;
 
