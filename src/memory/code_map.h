@@ -4,6 +4,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+
+#include "memory/heavy_barrier.h"
 
 namespace doppel::memory {
 
@@ -29,7 +32,7 @@ class CodeMap {
   /// After a store to [offset, offset + length): true when it hit code; then the page's generation has moved on, its
   /// lines are unmarked and the listener has been told.
   bool written(std::uint64_t page, std::uint64_t offset, std::uint64_t length) {
-    const std::uint32_t lines = pages_[page].lines.load(std::memory_order_relaxed);
+    const std::uint32_t lines = lines_after_store(pages_[page].lines);
     if (lines == 0) [[likely]]
       return false;
     return (lines & line_mask(offset, length)) != 0 && drop(page);
@@ -39,6 +42,13 @@ class CodeMap {
   /// Whether an engine may cache the right to write to this page without asking written() after each store, and the
   /// cell it may test inline instead.
   const std::atomic<std::uint32_t>& lines_cell(std::uint64_t page) const { return pages_[page].lines; }
+
+  /// How to test lines_cell() after a store: the compiler must not move the store below the test (the processor may;
+  /// add_code's barrier sees to that).
+  static std::uint32_t lines_after_store(const std::atomic<std::uint32_t>& lines) {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    return lines.load(std::memory_order_relaxed);
+  }
 
   /// Called, in the writer's thread, with the page whose code was dropped. Set once, before any vCPU runs.
   void set_listener(std::function<void(std::uint64_t page)> listener) { listener_ = std::move(listener); }
@@ -52,11 +62,14 @@ class CodeMap {
  private:
   struct Page {
     std::atomic<std::uint32_t> lines{0};
+    std::atomic<std::uint32_t> fenced{0};  ///< those of `lines` that every writer is known to see
     std::atomic<std::uint32_t> generation{0};
   };
 
   bool drop(std::uint64_t page);
 
+  std::mutex mutex_;  ///< held to change `lines` and `fenced`
+  HeavyBarrier barrier_;
   std::unique_ptr<Page[]> pages_;
   std::function<void(std::uint64_t)> listener_;
 };

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -32,11 +33,12 @@ struct RamRegion {
 ///
 /// Devices, loaders and the debugger use read() and write(). CPU engines take host pointers page by page and keep the
 /// promises of `writable_page` themselves, for speed. Any thread may call any function; concurrent accesses to the same
-/// bytes race exactly as on real memory.
+/// bytes race exactly as on real memory. Neither copied nor moved: engines keep pointers into it.
 class GuestMemory {
  public:
-  /// `size` bytes of zeroed RAM, a multiple of 4 KiB, at least 1 MiB; reserved, not committed.
-  static Result<GuestMemory> create(std::uint64_t size);
+  /// `size` bytes of zeroed RAM, a multiple of 4 KiB, at least 1 MiB; reserved, not committed. An error says
+  /// what would have been possible.
+  static Result<std::unique_ptr<GuestMemory>> create(std::uint64_t size);
 
   std::uint64_t size() const { return size_; }
   /// Ascending, one or two of them.
@@ -96,6 +98,9 @@ class GuestMemory {
 
  private:
   GuestMemory(Mapping mapping, std::uint64_t size);
+  /// The host's address of a range inside one region, or nullptr. RAM is two regions at most, with a gap between them,
+  /// so a range that is all RAM lies in one.
+  std::byte* range(GuestPhysical address, std::uint64_t length) const;
 
   Mapping mapping_;
   std::uint64_t size_;

@@ -69,7 +69,7 @@ class Mmu {
     if (entry.write_tag == align_down(address + sizeof(T) - 1, memory::kPageSize) &&
         entry.write_tag == align_down(address, memory::kPageSize)) [[likely]] {
       store_le(entry.host + (address & (memory::kPageSize - 1)), value);
-      if (entry.code_lines->load(std::memory_order_relaxed) != 0) [[unlikely]]
+      if (memory::CodeMap::lines_after_store(*entry.code_lines) != 0) [[unlikely]]
         note_write(entry.physical, address, sizeof(T));
       return;
     }

@@ -1,0 +1,87 @@
+#include "memory/guest_memory.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace doppel::memory {
+namespace {
+
+constexpr std::uint64_t kSmallest = std::uint64_t{1} << 20;
+/// Far above any host, and low enough that every RAM address has fewer than the 52 bits of a physical address.
+constexpr std::uint64_t kLargest = std::uint64_t{1} << 46;
+
+}  // namespace
+
+Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::uint64_t size) {
+  if (size < kSmallest || size > kLargest || size % kPageSize != 0) {
+    return Error{fmt::format(
+        "cannot give a machine {} bytes of memory: it takes whole pages of 4 KiB, from 1 MiB to 64 TiB", size)};
+  }
+  Result<Mapping> mapping = Mapping::anonymous(size);
+  if (!mapping) {
+    return Error{fmt::format("the host cannot provide {} MiB of guest memory ({}); use a smaller --memory", size >> 20,
+                             mapping.error().message)};
+  }
+  // Fewer faults and TLB misses for us; kernels without huge pages refuse, and nothing is lost.
+  ::madvise(mapping->data(), mapping->size(), MADV_HUGEPAGE);
+  return std::unique_ptr<GuestMemory>(new GuestMemory(*std::move(mapping), size));
+}
+
+GuestMemory::GuestMemory(Mapping mapping, std::uint64_t size)
+    : mapping_(std::move(mapping)),
+      size_(size),
+      low_host_(mapping_.data()),
+      low_size_(std::min(size, kPciHoleStart)),
+      high_host_(mapping_.data() + low_size_),
+      high_size_(size - low_size_),
+      dirty_(size >> kPageShift),
+      code_(size >> kPageShift) {
+  regions_.push_back({0, low_size_, low_host_});
+  if (high_size_ != 0) regions_.push_back({kPciHoleEnd, high_size_, high_host_});
+}
+
+GuestPhysical GuestMemory::end() const {
+  return regions_.back().start + regions_.back().size;
+}
+
+std::byte* GuestMemory::range(GuestPhysical address, std::uint64_t length) const {
+  for (const RamRegion& region : regions_) {
+    if (address < region.start) continue;
+    const std::uint64_t offset = address - region.start;
+    if (offset < region.size && length <= region.size - offset) return region.host + offset;
+  }
+  return nullptr;
+}
+
+bool GuestMemory::read(GuestPhysical address, std::span<std::byte> out) const {
+  const std::byte* source = range(address, out.size());
+  if (source == nullptr) return false;
+  std::memcpy(out.data(), source, out.size());
+  return true;
+}
+
+bool GuestMemory::write(GuestPhysical address, std::span<const std::byte> bytes) {
+  std::byte* target = range(address, bytes.size());
+  if (target == nullptr) return false;
+  while (!bytes.empty()) {
+    const std::size_t in_page = std::min<std::size_t>(bytes.size(), kPageSize - (address & (kPageSize - 1)));
+    prepare_write(address);
+    std::memcpy(target, bytes.data(), in_page);
+    note_write(address, in_page);
+    bytes = bytes.subspan(in_page);
+    address += in_page;
+    target += in_page;
+  }
+  return true;
+}
+
+std::span<const std::byte> GuestMemory::view(GuestPhysical address, std::uint64_t length) const {
+  const std::byte* start = range(address, length);
+  if (start == nullptr) return {};
+  return {start, static_cast<std::size_t>(length)};
+}
+
+}  // namespace doppel::memory
