@@ -50,6 +50,11 @@ class Mmu {
   static constexpr LinearAddress kNoTag = 1;  // not page-aligned, so equal to no page
   static constexpr std::size_t kTlbEntries = 1024;
 
+  /// The kTlbEntries entries of a view, for engines that look up inline; valid for the life of this object. The entry
+  /// for an address is number (address / 4 KiB) mod kTlbEntries; read_tag or write_tag must equal the page of the
+  /// access's last byte (neighbouring pages use different entries, so that one comparison finds accesses that cross).
+  const TlbEntry* tlb(View view) const { return tlb_[static_cast<std::size_t>(view)].data(); }
+
   template <class T>
   T read(LinearAddress address, View view) {
     const TlbEntry& entry = tlb_[static_cast<std::size_t>(view)][tlb_index(address)];
