@@ -28,6 +28,9 @@ class CpuIo {
   /// IA32_APIC_BASE, IA32_TSC_DEADLINE and the x2APIC range 800h–8FFh. False: #GP.
   virtual bool read_apic_msr(std::uint32_t msr, std::uint64_t& value) = 0;
   virtual bool write_apic_msr(std::uint32_t msr, std::uint64_t value) = 0;
+  /// The guest moved its TSC (IA32_TIME_STAMP_COUNTER, IA32_TSC_ADJUST): CpuState::tsc_offset is now this, and TSC
+  /// deadlines follow.
+  virtual void tsc_offset_changed(std::uint64_t offset) = 0;
   /// INIT reached this processor: the local APIC takes its INIT state.
   virtual void reset_local_apic() = 0;
 

@@ -32,6 +32,7 @@ class FakeIo : public CpuIo {
   std::uint8_t task_priority = 0;
   bool ferr = false;
   unsigned local_apic_resets = 0;
+  std::uint64_t tsc_offset = 0;
   std::int64_t wall_clock = 0;
   unsigned id = 0;
 
@@ -75,6 +76,7 @@ class FakeIo : public CpuIo {
     found->second = value;
     return true;
   }
+  void tsc_offset_changed(std::uint64_t offset) override { tsc_offset = offset; }
   void reset_local_apic() override { ++local_apic_resets; }
   void set_ferr(bool high) override { ferr = high; }
   std::int64_t wall_clock_base() override { return wall_clock; }
