@@ -82,7 +82,8 @@ enum class Activity : std::uint8_t { Running, Halted, WaitForSipi, Shutdown };
 
 /// Everything architectural of one logical processor, apart from its local APIC. The canonical form: engines may keep
 /// parts of it elsewhere while they run, and put it back in VcpuRunner::store. Owned by the vCPU; touched by its thread
-/// only, or by the machine's owner while the VM is paused. Values after power-up are those of SDM vol. 3, table 9-1.
+/// only, or by the machine's owner while the VM is paused. Values after power-up are those of SDM vol. 3, table 9-1,
+/// but for what every firmware does next: FNINIT, and the MTRRs.
 struct CpuState {
   std::array<std::uint64_t, 16> gpr{};
   std::uint64_t rip = 0xFFF0;
@@ -96,9 +97,9 @@ struct CpuState {
     of = static_cast<std::uint8_t>((value >> 11) & 1);
   }
 
-  std::array<Segment, 6> segment{};  ///< by SegReg
-  Segment ldtr, tr;
-  TableRegister gdtr, idtr;
+  std::array<Segment, 6> segment = power_up_segments();  ///< by SegReg
+  Segment ldtr{0, 0xFFFF, Segment::kP | 2, 0}, tr{0, 0xFFFF, Segment::kP | 11, 0};
+  TableRegister gdtr{0, 0xFFFF}, idtr{0, 0xFFFF};
 
   std::uint64_t cr0 = 0x6000'0010, cr2 = 0, cr3 = 0, cr4 = 0;  ///< CR8 is the local APIC's TPR
   std::array<std::uint64_t, 4> dr{};
@@ -119,7 +120,8 @@ struct CpuState {
   std::uint64_t misc_enable = 1;  ///< fast strings
   std::uint64_t spec_ctrl = 0;
   std::uint64_t mcg_status = 0;
-  std::uint64_t mtrr_def_type = 0;
+  /// Enabled, write-back: as firmware leaves it, for no firmware runs before a kernel that we load ourselves.
+  std::uint64_t mtrr_def_type = 0xC06;
   std::array<std::uint64_t, 11> mtrr_fixed{};
   std::array<std::uint64_t, 16> mtrr_variable{};  ///< base and mask pairs
   // KVM paravirtual interface (Linux, Documentation/virt/kvm/x86/msr.rst).
@@ -141,6 +143,12 @@ struct CpuState {
   std::uint64_t pending_debug = 0;
   /// A x87 error with CR0.NE clear has frozen the processor's FERR# output high.
   bool ferr = false;
+
+  static constexpr std::array<Segment, 6> power_up_segments() {
+    constexpr Segment kData{0, 0xFFFF, Segment::kP | Segment::kS | 3, 0};
+    constexpr Segment kCode{0xFFFF'0000, 0xFFFF, Segment::kP | Segment::kS | 3, 0xF000};
+    return {kData, kCode, kData, kData, kData, kData};
+  }
 
   Segment& seg(SegReg reg) { return segment[static_cast<std::size_t>(reg)]; }
   const Segment& seg(SegReg reg) const { return segment[static_cast<std::size_t>(reg)]; }

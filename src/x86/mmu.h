@@ -3,7 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -12,10 +12,9 @@
 #include "x86/cpu_io.h"
 #include "x86/cpu_state.h"
 #include "x86/cpuid_model.h"
+#include "x86/tlb.h"
 
 namespace doppel::x86 {
-
-using LinearAddress = std::uint64_t;
 
 enum class Access : std::uint8_t { Read, Write, Execute };
 
@@ -38,47 +37,34 @@ class Mmu {
  public:
   Mmu(CpuState& state, memory::GuestMemory& memory, CpuIo& io, const CpuidModel& cpuid);
 
-  /// One direct-mapped entry; a tag is the page's linear address, or kNoTag where that kind of access has to take the
-  /// slow path (not filled, not permitted, MMIO, a watched page; for writing also: D not yet set).
-  struct TlbEntry {
-    LinearAddress read_tag = kNoTag;
-    LinearAddress write_tag = kNoTag;
-    std::byte* host = nullptr;
-    memory::GuestPhysical physical = 0;
-    const std::atomic<std::uint32_t>* code_lines = nullptr;
-  };
-  static constexpr LinearAddress kNoTag = 1;  // not page-aligned, so equal to no page
-  static constexpr std::size_t kTlbEntries = 1024;
+  using TlbEntry = Tlb::Entry;
+  static constexpr LinearAddress kNoTag = Tlb::kNoTag;
+  static constexpr std::size_t kTlbEntries = Tlb::kEntries;
 
   /// The kTlbEntries entries of a view, for engines that look up inline; valid for the life of this object. The entry
   /// for an address is number (address / 4 KiB) mod kTlbEntries; read_tag or write_tag must equal the page of the
   /// access's last byte (neighbouring pages use different entries, so that one comparison finds accesses that cross).
-  const TlbEntry* tlb(View view) const { return tlb_[static_cast<std::size_t>(view)].data(); }
+  const TlbEntry* tlb(View view) const { return tlb_of(view).entries(); }
 
   template <class T>
   T read(LinearAddress address, View view) {
-    const TlbEntry& entry = tlb_[static_cast<std::size_t>(view)][tlb_index(address)];
-    // An access that would leave the page compares unequal: the sum then has another page number.
-    if (entry.read_tag == align_down(address + sizeof(T) - 1, memory::kPageSize) &&
-        entry.read_tag == align_down(address, memory::kPageSize)) [[likely]] {
-      return load_le<T>(entry.host + (address & (memory::kPageSize - 1)));
-    }
+    const Tlb::Entry& entry = tlb_of(view).entry(address);
+    if (entry.read_tag == Tlb::page_of(address + sizeof(T) - 1)) [[likely]]
+      return load_le<T>(entry.host + page_offset(address));
     T value;
-    read_slow(address, {reinterpret_cast<std::byte*>(&value), sizeof value}, view);
+    read_bytes(address, {reinterpret_cast<std::byte*>(&value), sizeof value}, view);
     return value;
   }
 
   template <class T>
   void write(LinearAddress address, T value, View view) {
-    const TlbEntry& entry = tlb_[static_cast<std::size_t>(view)][tlb_index(address)];
-    if (entry.write_tag == align_down(address + sizeof(T) - 1, memory::kPageSize) &&
-        entry.write_tag == align_down(address, memory::kPageSize)) [[likely]] {
-      store_le(entry.host + (address & (memory::kPageSize - 1)), value);
-      if (memory::CodeMap::lines_after_store(*entry.code_lines) != 0) [[unlikely]]
-        note_write(entry.physical, address, sizeof(T));
+    const Tlb::Entry& entry = tlb_of(view).entry(address);
+    if (entry.write_tag == Tlb::page_of(address + sizeof(T) - 1)) [[likely]] {
+      store_le(entry.host + page_offset(address), value);
+      note_store(entry, address, sizeof(T), view);
       return;
     }
-    write_slow(address, {reinterpret_cast<const std::byte*>(&value), sizeof value}, view);
+    write_bytes(address, {reinterpret_cast<const std::byte*>(&value), sizeof value}, view);
   }
 
   void read_bytes(LinearAddress address, std::span<std::byte> out, View view);
@@ -86,10 +72,24 @@ class Mmu {
 
   /// The host's view of [address, address + size) where that is one page of RAM (then no copy is needed, and for
   /// writing the caller calls wrote() after the store); nullptr where it crosses pages, is MMIO or is watched: use
-  /// read/write_bytes instead.
-  std::byte* host(LinearAddress address, std::size_t size, Access access, View view);
+  /// read/write_bytes instead. `size` is at most a page; `access` is Read or Write. The pointer stays good until the
+  /// next flush.
+  std::byte* host(LinearAddress address, std::size_t size, Access access, View view) {
+    const Tlb::Entry& entry = tlb_of(view).entry(address);
+    const LinearAddress tag = access == Access::Write ? entry.write_tag : entry.read_tag;
+    if (tag == Tlb::page_of(address + size - 1)) [[likely]]
+      return entry.host + page_offset(address);
+    return host_slow(address, size, access, view);
+  }
   /// After a store through host().
-  void wrote(LinearAddress address, std::size_t size, View view);
+  void wrote(LinearAddress address, std::size_t size, View view) {
+    const Tlb::Entry& entry = tlb_of(view).entry(address);
+    if (entry.write_tag == Tlb::page_of(address)) [[likely]] {
+      note_store(entry, address, size, view);
+    } else {
+      wrote_slow(address, size);
+    }
+  }
 
   /// Faults now if any byte of the range could not be accessed so; changes nothing but A and D bits.
   void probe(LinearAddress address, std::size_t size, Access access, View view);
@@ -100,7 +100,13 @@ class Mmu {
     std::byte* host;
     memory::GuestPhysical physical;  ///< of `address` itself
   };
-  FetchPage fetch(LinearAddress address);
+  FetchPage fetch(LinearAddress address) {
+    const Tlb& tlb = tlb_[fetch_tlb_];
+    const Tlb::Entry& entry = tlb.entry(address);
+    if (entry.read_tag == Tlb::page_of(address)) [[likely]]
+      return {entry.host + page_offset(address), tlb.physical_page(address) + page_offset(address)};
+    return fetch_slow(address);
+  }
 
   /// Translation for debuggers: no fault, no A/D bits, no permission checks. False when not mapped.
   bool debug_translate(LinearAddress address, memory::GuestPhysical& physical) const;
@@ -123,15 +129,17 @@ class Mmu {
   }
   bool code_modified() const { return code_modified_; }
 
-  /// Data breakpoints: DR0–DR3 by DR7, and a debugger's watchpoints. Pages that hold one take the slow path; a hit is
-  /// recorded.
+  /// Data breakpoints: DR0–DR3 by DR7 (control_registers.h sets them), and a debugger's watchpoints. Pages that hold
+  /// one take the slow path; a hit is recorded once the access has succeeded.
   struct Watch {
     LinearAddress address;
     std::uint64_t length;
     bool on_read, on_write;
     std::uint8_t dr6_bits;  ///< what a hit adds to CpuState::pending_debug; 0: a debugger's own
   };
-  void set_watches(std::vector<Watch> watches);
+  void set_watches(std::vector<Watch> watches);                 ///< the debugger's
+  void set_debug_register_watches(std::vector<Watch> watches);  ///< the guest's
+  bool has_watches() const { return !watches_.empty() || !debug_register_watches_.empty(); }
   /// The debugger's watchpoint that was hit last, if any, once.
   bool take_watch_hit(LinearAddress& address);
 
@@ -150,19 +158,52 @@ class Mmu {
   const Stats& stats() const { return stats_; }
 
  private:
-  static std::size_t tlb_index(LinearAddress address) { return (address >> memory::kPageShift) & (kTlbEntries - 1); }
-  void read_slow(LinearAddress address, std::span<std::byte> out, View view);
-  void write_slow(LinearAddress address, std::span<const std::byte> bytes, View view);
-  void note_write(memory::GuestPhysical page, LinearAddress address, std::size_t size);
+  /// Two more TLBs, for instruction fetches.
+  static constexpr std::size_t kUserFetch = kViews, kSupervisorFetch = kViews + 1, kTlbs = kViews + 2;
+
+  /// One page's part of an access.
+  struct Target {
+    std::byte* host;  ///< of `physical`; null when it is not RAM
+    memory::GuestPhysical physical;
+  };
+  using Targets = std::array<Target, 2>;
+
+  const Tlb& tlb_of(View view) const { return tlb_[static_cast<std::size_t>(view)]; }
+  static std::uint64_t page_offset(LinearAddress address) { return address & (memory::kPageSize - 1); }
+  /// The address as the processor's mode has it: 32 bits wide outside long mode.
+  LinearAddress effective(LinearAddress address) const;
+
+  void note_store(const Tlb::Entry& entry, LinearAddress address, std::size_t size, View view) {
+    // The code map's promise is that we look after the store; the compiler must keep that order, membarrier makes the
+    // processors keep it.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (entry.code_lines->load(std::memory_order_relaxed) != 0) [[unlikely]]
+      note_physical_store(tlb_of(view).physical_page(address) + page_offset(address), size);
+  }
+  void note_physical_store(memory::GuestPhysical address, std::size_t size);
+
+  Target translate(LinearAddress address, Access access, View view);
+  Target walk_and_fill(LinearAddress address, Access access, View view);
+  Targets translate_span(LinearAddress address, std::size_t size, Access access, View view);
+  void read_target(const Target& target, std::span<std::byte> out);
+  void write_target(const Target& target, std::span<const std::byte> bytes);
+  std::byte* host_slow(LinearAddress address, std::size_t size, Access access, View view);
+  void wrote_slow(LinearAddress address, std::size_t size);
+  FetchPage fetch_slow(LinearAddress address);
+
+  bool watched(LinearAddress page) const;
+  void check_watches(LinearAddress address, std::size_t size, Access access);
 
   CpuState& state_;
   memory::GuestMemory& memory_;
   CpuIo& io_;
   const CpuidModel& cpuid_;
-  std::unique_ptr<std::array<TlbEntry, kTlbEntries>[]> tlb_;  ///< by View
   View data_view_ = View::Supervisor;
+  std::size_t fetch_tlb_ = kSupervisorFetch;
   bool code_modified_ = false;
-  std::vector<Watch> watches_;
+  std::array<Tlb, kTlbs> tlb_{};
+  std::vector<Watch> watches_, debug_register_watches_;
+  std::optional<LinearAddress> watch_hit_;
   FlushListener* flush_listener_ = nullptr;
   Stats stats_;
 };
