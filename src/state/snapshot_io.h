@@ -16,12 +16,12 @@ namespace doppel::state {
 
 using DescribeFunction = std::function<void(Visitor&)>;
 
-/// The state as bytes: a tree of (number, kind, length, payload) records, little-endian.
+/// The state as bytes; format.h has the layout.
 std::vector<std::byte> save(const DescribeFunction& describe);
 
 /// Replaces the state by what `save` made. Bytes are hostile: truncated, oversized, repeated or unknown fields and
-/// values that do not fit their type are errors. Fields that the bytes lack keep their value. Nothing of on_loaded runs
-/// on an error.
+/// values that do not fit their type, or that the component's require() refuses, are errors; the state is then as it
+/// was, and nothing of on_loaded runs. Fields that the bytes lack keep their value.
 Result<void> load(std::span<const std::byte> bytes, const DescribeFunction& describe);
 
 /// The state for people: names and values as a JSON object, byte strings in hexadecimal.
