@@ -26,7 +26,7 @@ long membarrier(int command) {
 
 }  // namespace
 
-HeavyBarrier::Method HeavyBarrier::choose() {
+HeavyBarrier::Method HeavyBarrier::best() {
   const long supported = membarrier(MEMBARRIER_CMD_QUERY);
   if (supported < 0) return Method::Protection;
   if ((supported & MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0 &&
@@ -36,7 +36,7 @@ HeavyBarrier::Method HeavyBarrier::choose() {
   return (supported & MEMBARRIER_CMD_GLOBAL) != 0 ? Method::Global : Method::Protection;
 }
 
-HeavyBarrier::HeavyBarrier() : method_(choose()) {
+HeavyBarrier::HeavyBarrier(Method method) : method_(method) {
   Result<Mapping> page = Mapping::anonymous(1);
   if (!page) give_up();
   page_ = *std::move(page);

@@ -8,17 +8,19 @@ namespace doppel::memory {
 /// full barrier at some point since run() began. The cheap half is a compiler barrier. Not thread-safe.
 class HeavyBarrier {
  public:
-  HeavyBarrier();
-  void run();
-
- private:
   enum class Method {
     PrivateExpedited,  ///< membarrier(2): interrupts the processors that run this process, about 2 µs
     Global,            ///< membarrier(2) of kernels before 4.14: milliseconds
     Protection,  ///< where a sandbox refuses membarrier: taking a page's write permission away interrupts them too
   };
-  static Method choose();
+  /// The fastest that this host permits.
+  static Method best();
 
+  /// Falls back to Protection where the host refuses `method`.
+  explicit HeavyBarrier(Method method = best());
+  void run();
+
+ private:
   Method method_;
   Mapping page_;  ///< for Protection
 };

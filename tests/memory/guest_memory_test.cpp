@@ -1,0 +1,140 @@
+#include "memory/guest_memory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <thread>
+
+namespace doppel::memory {
+namespace {
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+
+std::unique_ptr<GuestMemory> make(std::uint64_t size) {
+  auto memory = GuestMemory::create(size);
+  EXPECT_TRUE(memory) << memory.error().message;
+  return *std::move(memory);
+}
+
+TEST(GuestMemory, SmallMachineIsOneRegion) {
+  const auto memory = make(64 * kMiB);
+  ASSERT_EQ(memory->regions().size(), 1U);
+  EXPECT_EQ(memory->end(), 64 * kMiB);
+  EXPECT_NE(memory->page(64 * kMiB - 1), nullptr);
+  EXPECT_EQ(memory->page(64 * kMiB), nullptr);
+  EXPECT_EQ(memory->page(kPciHoleEnd), nullptr);
+  EXPECT_EQ(memory->page(~std::uint64_t{0}), nullptr);
+}
+
+TEST(GuestMemory, ExactlyThreeGibHasNoHighRegion) {
+  const auto memory = make(3 * kGiB);
+  EXPECT_EQ(memory->regions().size(), 1U);
+  EXPECT_EQ(memory->end(), kPciHoleStart);
+  EXPECT_EQ(memory->page(kPciHoleStart), nullptr);
+  EXPECT_EQ(memory->page(kPciHoleEnd), nullptr);
+}
+
+TEST(GuestMemory, RamGoesOnAboveTheHole) {
+  const auto memory = make(6 * kGiB);
+  ASSERT_EQ(memory->regions().size(), 2U);
+  EXPECT_EQ(memory->regions()[1].start, kPciHoleEnd);
+  EXPECT_EQ(memory->regions()[1].size, 3 * kGiB);
+  EXPECT_EQ(memory->end(), kPciHoleEnd + 3 * kGiB);
+  EXPECT_NE(memory->page(kPciHoleStart - 1), nullptr);
+  EXPECT_EQ(memory->page(kPciHoleStart), nullptr);
+  EXPECT_EQ(memory->page(kPciHoleEnd - 1), nullptr);
+  EXPECT_NE(memory->page(kPciHoleEnd), nullptr);
+  EXPECT_EQ(memory->page(memory->end()), nullptr);
+  // The first page above the hole is another one than the last below it.
+  EXPECT_TRUE(memory->write_value<std::uint32_t>(kPciHoleEnd, 0x11111111));
+  EXPECT_TRUE(memory->write_value<std::uint32_t>(kPciHoleStart - 4, 0x22222222));
+  std::uint32_t value = 0;
+  EXPECT_TRUE(memory->read_value(kPciHoleEnd, value));
+  EXPECT_EQ(value, 0x11111111U);
+}
+
+TEST(GuestMemory, PageIndicesAreDenseAndInvertible) {
+  const auto memory = make(4 * kGiB);
+  EXPECT_EQ(memory->page_index(kPciHoleStart - 1) + 1, memory->page_index(kPciHoleEnd));
+  EXPECT_EQ(memory->page_index(memory->end() - 1), (memory->size() >> kPageShift) - 1);
+  for (const GuestPhysical address :
+       {GuestPhysical{0}, kPciHoleStart - kPageSize, kPciHoleEnd, kPciHoleEnd + 5 * kPageSize}) {
+    EXPECT_EQ(memory->page_address(memory->page_index(address)), address);
+  }
+}
+
+TEST(GuestMemory, RangesThatLeaveRamAreRefusedWhole) {
+  const auto memory = make(4 * kGiB);
+  std::array<std::byte, 8> bytes{};
+  bytes.fill(std::byte{0xAA});
+  for (const GuestPhysical address : {kPciHoleStart - 4, kPciHoleEnd - 4, memory->end() - 4, kPciHoleStart,
+                                      ~std::uint64_t{0} - 3, ~std::uint64_t{0} - 7}) {
+    EXPECT_FALSE(memory->write(address, bytes)) << std::hex << address;
+    EXPECT_FALSE(memory->read(address, bytes)) << std::hex << address;
+    EXPECT_TRUE(memory->view(address, 8).empty()) << std::hex << address;
+  }
+  std::uint32_t value = 1;
+  EXPECT_TRUE(memory->read_value(kPciHoleStart - 4, value));
+  EXPECT_EQ(value, 0U) << "a refused write has written its first half";
+  EXPECT_TRUE(memory->write(memory->end() - 8, bytes));
+}
+
+TEST(GuestMemory, HugeViewLengthsDoNotWrap) {
+  const auto memory = make(64 * kMiB);
+  EXPECT_TRUE(memory->view(4096, ~std::uint64_t{0} - 100).empty());
+  EXPECT_EQ(memory->view(4096, 64 * kMiB - 4096).size(), 64 * kMiB - 4096);
+}
+
+TEST(GuestMemory, WritesMarkPagesDirty) {
+  const auto memory = make(16 * kMiB);
+  const std::vector<std::byte> bytes(2 * kPageSize, std::byte{1});
+  EXPECT_TRUE(memory->write(kPageSize + 100, bytes));
+  EXPECT_EQ(memory->dirty().collect(), (std::vector<std::uint64_t>{1, 2, 3}));
+  EXPECT_TRUE(memory->write(kPageSize, std::span(bytes).first(kPageSize)));
+  EXPECT_EQ(memory->dirty().collect(), (std::vector<std::uint64_t>{1}));
+  EXPECT_TRUE(memory->write(0, {}));
+  EXPECT_TRUE(memory->dirty().collect().empty());
+}
+
+TEST(GuestMemory, WritesDropCode) {
+  const auto memory = make(16 * kMiB);
+  memory->code().add_code(2, 0, 16);
+  const std::uint32_t generation = memory->code().generation(2);
+  const std::vector<std::byte> bytes(kPageSize, std::byte{1});
+  EXPECT_TRUE(memory->write(kPageSize, bytes));
+  EXPECT_EQ(memory->code().generation(2), generation) << "the page before was written";
+  EXPECT_TRUE(memory->write(kPageSize + 1, bytes));
+  EXPECT_NE(memory->code().generation(2), generation);
+}
+
+TEST(GuestMemory, ImpossibleSizesAreRefused) {
+  for (const std::uint64_t size : {std::uint64_t{0}, kMiB - kPageSize, kMiB + 1, std::uint64_t{1} << 60}) {
+    const auto memory = GuestMemory::create(size);
+    ASSERT_FALSE(memory) << size;
+    EXPECT_THAT(memory.error().message, testing::HasSubstr("from 1 MiB to 64 TiB"));
+  }
+}
+
+TEST(GuestMemory, ThreadsWriteDifferentPagesAtOnce) {
+  const auto memory = make(16 * kMiB);
+  std::vector<std::thread> threads;
+  for (std::uint64_t id = 0; id < 4; ++id) {
+    threads.emplace_back([&memory, id] {
+      for (std::uint64_t page = id; page < 4096; page += 4) {
+        EXPECT_TRUE(memory->write_value(page * kPageSize + 8, page));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (std::uint64_t page = 0; page < 4096; ++page) {
+    std::uint64_t value = 0;
+    ASSERT_TRUE(memory->read_value(page * kPageSize + 8, value));
+    ASSERT_EQ(value, page);
+  }
+  EXPECT_EQ(memory->dirty().collect().size(), 4096U);
+}
+
+}  // namespace
+}  // namespace doppel::memory

@@ -1,0 +1,146 @@
+#include "time/vm_clock.h"
+
+#include <gtest/gtest.h>
+
+#include <ctime>
+#include <thread>
+
+#include "state/snapshot_io.h"
+
+namespace doppel::time {
+namespace {
+
+Nanoseconds host_now() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return Nanoseconds{now.tv_sec} * kSecond + now.tv_nsec;
+}
+
+state::DescribeFunction describe(VmClock& clock) {
+  return [&clock](state::Visitor& v) { clock.describe(v); };
+}
+
+/// Waits until the host's clock has moved on.
+void pass_time() {
+  const Nanoseconds start = host_now();
+  while (host_now() < start + 1000) {
+  }
+}
+
+TEST(VmClock, StartsPausedAtZero) {
+  const VmClock clock;
+  EXPECT_TRUE(clock.paused());
+  pass_time();
+  EXPECT_EQ(clock.now(), 0);
+}
+
+TEST(VmClock, RunsWithTheHostAndStandsStillWhilePaused) {
+  VmClock clock;
+  const Nanoseconds before = host_now();
+  clock.resume();
+  pass_time();
+  const Nanoseconds running = clock.now();
+  EXPECT_GT(running, 0);
+  clock.pause();
+  const Nanoseconds paused = clock.now();
+  EXPECT_GE(paused, running);
+  EXPECT_LE(paused, host_now() - before);
+  pass_time();
+  EXPECT_EQ(clock.now(), paused);
+  clock.resume();
+  EXPECT_GE(clock.now(), paused);
+  EXPECT_LE(clock.now(), paused + (host_now() - before));
+}
+
+TEST(VmClock, RepeatedPauseAndResumeDoNothing) {
+  VmClock clock;
+  clock.pause();
+  EXPECT_EQ(clock.now(), 0);
+  clock.resume();
+  pass_time();
+  const Nanoseconds earlier = clock.now();
+  clock.resume();
+  EXPECT_GE(clock.now(), earlier);
+}
+
+TEST(VmClock, HostTimeIsTheInverseOfNow) {
+  VmClock clock;
+  pass_time();
+  clock.resume();
+  const Nanoseconds before = host_now();
+  const Nanoseconds now = clock.now();
+  const Nanoseconds after = host_now();
+  EXPECT_GE(clock.host_time(now), before);
+  EXPECT_LE(clock.host_time(now), after);
+  EXPECT_EQ(clock.host_time(kNever), kNever);
+}
+
+TEST(VmClock, GoesOnWhereItWasSaved) {
+  VmClock saved;
+  saved.resume();
+  pass_time();
+  saved.pause();
+  VmClock restored;
+  ASSERT_TRUE(state::load(state::save(describe(saved)), describe(restored)));
+  EXPECT_EQ(restored.now(), saved.now());
+  EXPECT_TRUE(restored.paused());
+  restored.resume();
+  EXPECT_GE(restored.now(), saved.now());
+}
+
+TEST(VmClock, RefusesATimeBeforeItsStart) {
+  VmClock clock;
+  const auto bytes = state::save([](state::Visitor& v) {
+    Nanoseconds now = -1;
+    v.field(1, "now", now);
+  });
+  EXPECT_FALSE(state::load(bytes, describe(clock)));
+  EXPECT_EQ(clock.now(), 0);
+}
+
+TEST(VmClock, NeverGoesBackInAnyThread) {
+  VmClock clock;
+  std::atomic<bool> done{false};
+  std::atomic<int> backwards{0};
+  std::thread reader([&] {
+    Nanoseconds last = 0;
+    while (!done) {
+      const Nanoseconds now = clock.now();
+      if (now < last) ++backwards;
+      last = now;
+    }
+  });
+  for (int i = 0; i < 20000; ++i) {
+    clock.resume();
+    clock.pause();
+  }
+  done = true;
+  reader.join();
+  EXPECT_EQ(backwards.load(), 0);
+}
+
+TEST(Ticks, AreExactWithoutOverflow) {
+  constexpr std::uint64_t kPitHz = 1'193'182;
+  EXPECT_EQ(ticks_at(0, kPitHz), 0U);
+  EXPECT_EQ(ticks_at(kSecond, kPitHz), kPitHz);
+  EXPECT_EQ(ticks_at(kSecond - 1, kPitHz), kPitHz - 1);
+  EXPECT_EQ(ticks_at(kSecond * 3'000'000'000, kPitHz), kPitHz * 3'000'000'000);
+  EXPECT_EQ(ticks_at(12345, kTscHz), 12345U);
+}
+
+TEST(Ticks, TimeOfTickIsTheFirstInstantThatHasIt) {
+  for (const std::uint64_t hz :
+       {std::uint64_t{32'768}, std::uint64_t{1'193'182}, std::uint64_t{3'579'545}, std::uint64_t{10'000'000}, kTscHz}) {
+    for (const std::uint64_t tick :
+         {std::uint64_t{1}, std::uint64_t{2}, std::uint64_t{999'983}, hz * 86'400 * 365 + 7}) {
+      const Nanoseconds t = time_of_tick(tick, hz);
+      EXPECT_EQ(ticks_at(t, hz), tick) << hz;
+      EXPECT_EQ(ticks_at(t - 1, hz), tick - 1) << hz;
+    }
+  }
+  EXPECT_EQ(time_of_tick(0, 32'768), 0);
+  EXPECT_EQ(time_of_tick(~std::uint64_t{0}, 32'768), kNever);
+}
+
+}  // namespace
+}  // namespace doppel::time
