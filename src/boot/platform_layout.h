@@ -60,6 +60,8 @@ inline constexpr unsigned kIoApicPins = 24, kFirstPciGsi = 16, kPciGsis = 8;
 inline constexpr GuestPhysical kIoApicBase = 0xFEC0'0000, kHpetBase = 0xFED0'0000, kLocalApicBase = 0xFEE0'0000;
 inline constexpr std::uint8_t kIoApicId = 0;
 inline constexpr std::uint64_t kHpetBytes = 0x400;
+/// The low half of the HPET's General Capabilities: revision 1, 3 timers, 64 bits, legacy replacement, vendor 8086h.
+inline constexpr std::uint32_t kHpetEventTimerBlockId = 0x8086'A201;
 /// What PCI devices may be given, and the configuration space (ECAM) where a machine has it.
 inline constexpr GuestPhysical kPciEcamBase = 0xE000'0000, kPciEcamBytes = 0x1000'0000;
 inline constexpr GuestPhysical kPciWindowStart = memory::kPciHoleStart, kPciWindowEnd = kPciEcamBase;

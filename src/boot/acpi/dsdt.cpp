@@ -1,0 +1,146 @@
+#include <fmt/format.h>
+
+#include "base/bits.h"
+#include "boot/acpi/acpi.h"
+#include "boot/acpi/aml.h"
+#include "boot/acpi/table.h"
+#include "boot/platform_layout.h"
+
+namespace doppel::boot::acpi {
+namespace {
+
+using aml::Bytes;
+using aml::concat;
+using aml::device;
+using aml::eisa_id;
+using aml::integer;
+using aml::io;
+using aml::irq_no_flags;
+using aml::name;
+using aml::package;
+using aml::resource_template;
+
+Bytes isa_device(std::string_view path, std::string_view id, const Bytes& resources) {
+  return device(path, concat({name("_HID", eisa_id(id)), name("_CRS", resources)}));
+}
+
+Bytes processors(unsigned count) {
+  Bytes out;
+  for (unsigned i = 0; i < count; ++i) {
+    out = concat({out, device(fmt::format("CP{:02X}", i),
+                              concat({name("_HID", aml::string("ACPI0007")), name("_UID", integer(i))}))});
+  }
+  return out;
+}
+
+Bytes serial_ports() {
+  Bytes out;
+  for (unsigned i = 0; i < layout::kSerial.size(); ++i) {
+    const layout::SerialPort& port = layout::kSerial[i];
+    out = concat({out, device(fmt::format("COM{}", i + 1),
+                              concat({name("_HID", eisa_id("PNP0501")), name("_UID", integer(i + 1)),
+                                      name("_DDN", aml::string(fmt::format("COM{}", i + 1))),
+                                      name("_CRS", resource_template({io(port.base, 8), irq_no_flags(port.irq)}))}))});
+  }
+  return out;
+}
+
+Bytes isa_devices() {
+  return concat({
+      isa_device("PIC", "PNP0000",
+                 resource_template({io(layout::kPic1, 2), io(layout::kPic2, 2), io(layout::kElcr, 2),
+                                    irq_no_flags(layout::kCascadeIrq)})),
+      isa_device("TIMR", "PNP0100", resource_template({io(layout::kPit, 4), irq_no_flags(layout::kTimerIrq)})),
+      isa_device("SPKR", "PNP0800", resource_template({io(layout::kPort61, 1)})),
+      isa_device("RTC", "PNP0B00", resource_template({io(layout::kRtcIndex, 2), irq_no_flags(layout::kRtcIrq)})),
+      isa_device("KBD", "PNP0303",
+                 resource_template({io(layout::kKeyboardData, 1), io(layout::kKeyboardCommand, 1),
+                                    irq_no_flags(layout::kKeyboardIrq)})),
+      isa_device("MOU", "PNP0F13", resource_template({irq_no_flags(layout::kMouseIrq)})),
+      isa_device("HPET", "PNP0103",
+                 resource_template({aml::memory32_fixed(static_cast<std::uint32_t>(layout::kHpetBase),
+                                                        static_cast<std::uint32_t>(layout::kHpetBytes), false)})),
+      // Ports that belong to the board: nobody else may be given them.
+      isa_device("SYSR", "PNP0C02",
+                 resource_template({io(layout::kPostCode, 1), io(layout::kPort92, 1), io(layout::kDebugConsole, 1),
+                                    io(layout::kDebugExit, 4), io(layout::kFirmwareDebugConsole, 1),
+                                    io(layout::kPmBase, layout::kPmEnd - layout::kPmBase)})),
+      serial_ports(),
+  });
+}
+
+/// Virtual Machine Generation ID (Microsoft, 2012): where the identifier is, and the event that says it has changed.
+Bytes vm_generation_id() {
+  return device(
+      "VGEN",
+      concat({name("_HID", aml::string("DOPL0001")), name("_CID", aml::string("VM_Gen_Counter")),
+              name("_DDN", aml::string("VM_Gen_Counter")),
+              name("ADDR", package({integer(layout::kVmGenId & 0xFFFF'FFFF), integer(layout::kVmGenId >> 32)}))}));
+}
+
+Bytes general_purpose_events() {
+  constexpr std::uint64_t kGenerationChanged = 0x80;
+  return aml::scope("\\_GPE", aml::method(fmt::format("_E{:02X}", layout::kVmGenIdGpe),
+                                          aml::notify("\\_SB.VGEN", kGenerationChanged)));
+}
+
+Bytes pci_routing() {
+  std::vector<Bytes> table;
+  for (std::uint64_t slot = 0; slot < 32; ++slot) {
+    for (std::uint64_t pin = 0; pin < 4; ++pin) {
+      const std::uint64_t gsi = layout::kFirstPciGsi + (slot + pin) % layout::kPciGsis;
+      table.push_back(package({integer(slot << 16 | 0xFFFF), integer(pin), integer(0), integer(gsi)}));
+    }
+  }
+  return package(table);
+}
+
+Bytes pci_host_bridge(const AcpiConfig& config, std::uint64_t ram_end) {
+  const std::uint64_t high = align_up(ram_end, std::uint64_t{1} << 30);
+  const std::uint64_t high_start = high < memory::kPciHoleEnd ? memory::kPciHoleEnd : high;
+  const std::uint16_t last_bus = config.pci_ecam ? 0xFF : 0;
+  Bytes terms = concat({
+      name("_HID", eisa_id("PNP0A08")),
+      name("_CID", eisa_id("PNP0A03")),
+      name("_UID", integer(0)),
+      name("_BBN", integer(0)),
+      name("_SEG", integer(0)),
+      name("_CRS", resource_template({
+                       aml::word_bus_number(0, last_bus),
+                       io(layout::kPciAddress, 8),
+                       aml::word_io(0, layout::kPciAddress - 1),
+                       aml::word_io(layout::kPciData + 4, 0xFFFF),
+                       aml::dword_memory(static_cast<std::uint32_t>(layout::kPciWindowStart),
+                                         static_cast<std::uint32_t>(layout::kPciWindowEnd - 1)),
+                       aml::qword_memory(high_start, high_start + layout::kPciHighWindowBytes - 1),
+                   })),
+      name("_PRT", pci_routing()),
+  });
+  Bytes out = device("PCI0", terms);
+  if (config.pci_ecam) {
+    out = concat({out, isa_device("ECAM", "PNP0C02",
+                                  resource_template({aml::memory32_fixed(
+                                      static_cast<std::uint32_t>(layout::kPciEcamBase),
+                                      static_cast<std::uint32_t>(layout::kPciEcamBytes), true)}))});
+  }
+  return out;
+}
+
+/// SLP_TYPa, SLP_TYPb and two reserved elements (ACPI 6.5, 7.4.2).
+Bytes soft_off() {
+  const Bytes type = integer(layout::kSleepTypeS5);
+  return name("\\_S5", package({type, type, integer(0), integer(0)}));
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> make_dsdt(const AcpiConfig& config, std::uint64_t ram_end) {
+  Bytes board = concat({processors(config.cpus), isa_devices(), vm_generation_id()});
+  if (config.pci) board = concat({board, pci_host_bridge(config, ram_end)});
+  // Revision 2: integers have 64 bits.
+  Table dsdt("DSDT", 2);
+  dsdt.add_bytes(aml::scope("\\_SB", board)).add_bytes(general_purpose_events()).add_bytes(soft_off());
+  return dsdt.finish();
+}
+
+}  // namespace doppel::boot::acpi
