@@ -69,8 +69,6 @@ class Machine {
   std::size_t send_serial_input(unsigned port, std::span<const std::byte> bytes);
   /// Called, in a vCPU thread, when a port that refused bytes has room again. Set before run().
   void set_serial_input_space(unsigned port, std::function<void()> on_input_space);
-  /// Drops DCD, DSR and CTS, as a terminal that was switched off: the guest's reader sees a hang-up (end of file).
-  void hang_up_serial(unsigned port);
 
   // --- Looking inside ---
   const MachineConfig& config() const;

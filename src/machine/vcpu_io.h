@@ -12,7 +12,8 @@ namespace doppel::machine {
 /// A processor's view of the platform: its own local APIC, and the buses that all share. Refers to what it is given.
 class VcpuIo : public x86::CpuIo {
  public:
-  VcpuIo(irq::LocalApic& apic, bus::IoBus& ports, bus::IoBus& mmio, const std::int64_t& wall_clock_base, irq::IrqLine ferr)
+  VcpuIo(irq::LocalApic& apic, bus::IoBus& ports, bus::IoBus& mmio, const std::int64_t& wall_clock_base,
+         irq::IrqLine ferr)
       : apic_(apic), ports_(ports), mmio_(mmio), wall_clock_base_(wall_clock_base), ferr_(ferr) {}
 
   std::uint32_t port_in(std::uint16_t port, unsigned size) override;
