@@ -136,7 +136,7 @@ RunResult run_doppel(std::vector<std::string> arguments, std::string_view input)
 }
 
 std::optional<std::string> guest_file(std::string_view name) {
-  const std::filesystem::path path = std::filesystem::path(DOPPEL_GUEST_CACHE) / name;
+  const std::filesystem::path path = std::filesystem::path(DOPPEL_GUEST_DIR) / name;
   if (!std::filesystem::exists(path)) return std::nullopt;
   return path.string();
 }

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+namespace doppel::boot {
+
+/// The default guest, which is part of the program: Debian's unmodified cloud kernel (a bzImage) and the initramfs that
+/// guest/ describes. The bytes live as long as the program and start on a page boundary.
+struct EmbeddedGuest {
+  std::span<const std::byte> kernel;
+  std::span<const std::byte> initramfs;
+
+  /// A program built without having fetched the guest has none.
+  bool present() const { return !kernel.empty() && !initramfs.empty(); }
+};
+
+EmbeddedGuest embedded_guest();
+
+}  // namespace doppel::boot
