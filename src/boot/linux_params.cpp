@@ -7,6 +7,7 @@
 
 #include "base/bits.h"
 #include "boot/e820.h"
+#include "boot/module_list.h"
 #include "boot/platform_layout.h"
 
 namespace doppel::boot {
@@ -33,25 +34,6 @@ using ZeroPage = std::array<std::byte, memory::kPageSize>;
 template <class T>
 void put(ZeroPage& page, std::size_t offset, T value) {
   store_le(page.data() + offset, value);
-}
-
-Result<void> place_initrds(RamPlan& plan, const LinuxSetupHeader& header, const BootOptions& options, ZeroPage& page) {
-  std::uint64_t size = 0;
-  for (std::span<const std::byte> part : options.initrds) size = align_up(size, 4) + part.size();
-  if (size == 0) return {};
-  Result<memory::GuestPhysical> start =
-      plan.claim_high(size, memory::kPageSize, header.initrd_addr_max(), "the initial RAM file system");
-  if (!start) return start.error();
-  zero_ram(plan.memory(), *start, size);
-  std::uint64_t offset = 0;
-  for (std::span<const std::byte> part : options.initrds) {
-    offset = align_up(offset, 4);
-    plan.memory().write(*start + offset, part);
-    offset += part.size();
-  }
-  put(page, zero_page::kRamdiskImage, static_cast<std::uint32_t>(*start));
-  put(page, zero_page::kRamdiskSize, static_cast<std::uint32_t>(size));
-  return {};
 }
 
 Result<void> place_command_line(RamPlan& plan, const LinuxSetupHeader& header, const BootOptions& options,
@@ -191,14 +173,15 @@ Result<void> write_linux_params(RamPlan& plan, const LinuxSetupHeader& header, s
   put(page, zero_page::kLoadFlags, static_cast<std::uint8_t>(flags & ~(kKeepSegments | kCanUseHeap)));
   put(page, zero_page::kHeapEnd, std::uint16_t{0});
   put(page, zero_page::kCode32Start, load_address);
-  put(page, zero_page::kRamdiskImage, std::uint32_t{0});
-  put(page, zero_page::kRamdiskSize, std::uint32_t{0});
   if (header.version() >= 0x209) put(page, zero_page::kSetupData, std::uint64_t{0});
   put(page, zero_page::kAcpiRsdp, options.rsdp);
   put_e820(plan.memory(), page);
   place_random_seed(plan, header, options, page);
   if (Result<void> placed = place_command_line(plan, header, options, page); !placed) return placed;
-  if (Result<void> placed = place_initrds(plan, header, options, page); !placed) return placed;
+  Result<PlacedModule> initrd = place_initrd(plan, options, header.initrd_addr_max());
+  if (!initrd) return initrd.error();
+  put(page, zero_page::kRamdiskImage, initrd->start);
+  put(page, zero_page::kRamdiskSize, initrd->size);
   plan.memory().write(layout::kZeroPage, page);
   return {};
 }

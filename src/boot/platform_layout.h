@@ -81,7 +81,8 @@ inline constexpr GuestPhysical kSmbios = 0xF'0000, kSmbiosEnd = 0xF'8000;
 // --- What loaders put there for the kernel's first steps; ordinary RAM, the kernel's to reuse ---
 
 inline constexpr GuestPhysical kBootGdt = 0x1000;
-inline constexpr GuestPhysical kStartInfo = 0x2000;   ///< PVH hvm_start_info or Multiboot information, with their lists
+inline constexpr GuestPhysical kStartInfo = 0x2000;  ///< PVH hvm_start_info or Multiboot information, with their lists
+inline constexpr GuestPhysical kStartInfoEnd = 0x7000;
 inline constexpr GuestPhysical kZeroPage = 0x7000;    ///< Linux boot_params
 inline constexpr GuestPhysical kSetupData = 0x8000;   ///< Linux setup_data list
 inline constexpr GuestPhysical kPageTables = 0x9000;  ///< identity map of the first 4 GiB: 6 pages
