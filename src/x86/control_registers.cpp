@@ -53,7 +53,9 @@ void check_long_mode_activation(const CpuState& state) {
   if (state.tr.type() == kTss16Available || state.tr.type() == kTss16Busy) raise_gp();
 }
 
-/// The data breakpoints among DR0–DR3; SDM vol. 3, 17.2.4.
+}  // namespace
+
+// SDM vol. 3, 17.2.4.
 void refresh_debug_watches(Cpu& cpu) {
   constexpr std::array<std::uint64_t, 4> kLengths{1, 2, 8, 4};
   constexpr unsigned kWrite = 1, kReadWrite = 3;
@@ -68,8 +70,6 @@ void refresh_debug_watches(Cpu& cpu) {
   }
   cpu.mmu.set_debug_register_watches(std::move(watches));
 }
-
-}  // namespace
 
 void write_cr0(Cpu& cpu, std::uint64_t value) {
   CpuState& state = cpu.state;

@@ -18,6 +18,9 @@ void write_xcr0(Cpu& cpu, std::uint64_t value);
 std::uint64_t read_debug_register(Cpu& cpu, unsigned index);
 void write_debug_register(Cpu& cpu, unsigned index, std::uint64_t value);
 
+/// Tells the MMU of the data breakpoints in DR0–DR3 and DR7, after DR7 changed by other means.
+void refresh_debug_watches(Cpu& cpu);
+
 /// INVPCID; SDM vol. 2. `descriptor` is its 128-bit memory operand.
 void invalidate_pcid(Cpu& cpu, std::uint64_t type, std::uint64_t descriptor_pcid, std::uint64_t descriptor_address);
 
