@@ -43,6 +43,14 @@ GuestMemory::GuestMemory(Mapping mapping, std::uint64_t size)
   if (high_size_ != 0) regions_.push_back({kPciHoleEnd, high_size_, high_host_});
 }
 
+void GuestMemory::clear() {
+  if (::madvise(mapping_.data(), mapping_.size(), MADV_DONTNEED) != 0) std::memset(mapping_.data(), 0, mapping_.size());
+  for (std::uint64_t index = 0; index < size_ >> kPageShift; ++index) {
+    dirty_.mark(index);
+    if (code_.has_code(index)) code_.written(index, 0, kPageSize);
+  }
+}
+
 GuestPhysical GuestMemory::end() const {
   return regions_.back().start + regions_.back().size;
 }

@@ -60,6 +60,9 @@ class GuestMemory {
   /// not RAM.
   bool write(GuestPhysical address, std::span<const std::byte> bytes);
 
+  /// Zeroes all RAM, as after power-up, and gives its pages back to the host. All processors stopped.
+  void clear();
+
   template <class T>
   bool read_value(GuestPhysical address, T& value) const {
     return read(address, std::as_writable_bytes(std::span{&value, 1}));

@@ -109,6 +109,22 @@ TEST(GuestMemory, WritesDropCode) {
   EXPECT_NE(memory->code().generation(2), generation);
 }
 
+TEST(GuestMemory, ClearZeroesMarksDirtyAndDropsCode) {
+  const auto memory = make(kMiB);
+  const std::uint64_t page = memory->page_index(0x5000);
+  ASSERT_TRUE(memory->write_value<std::uint32_t>(0x5000, 0x12345678));
+  memory->code().add_code(page, 0, 16);
+  const std::uint32_t generation = memory->code().generation(page);
+  memory->dirty().collect();
+
+  memory->clear();
+  std::uint32_t value = 1;
+  ASSERT_TRUE(memory->read_value(0x5000, value));
+  EXPECT_EQ(value, 0U);
+  EXPECT_TRUE(memory->dirty().is_dirty(page));
+  EXPECT_NE(memory->code().generation(page), generation);
+}
+
 TEST(GuestMemory, ImpossibleSizesAreRefused) {
   for (const std::uint64_t size : {std::uint64_t{0}, kMiB - kPageSize, kMiB + 1, std::uint64_t{1} << 60}) {
     const auto memory = GuestMemory::create(size);
