@@ -21,6 +21,7 @@ std::span<const SystemEntry> interrupt_ops();         ///< INT …, BOUND, UD
 std::span<const SystemEntry> flag_ops();              ///< CLI, STI, PUSHF, POPF, LAHF, SAHF, CLC …, STAC, CLAC
 std::span<const SystemEntry> processor_ops();         ///< HLT, PAUSE, fences, caches, INVLPG, INVPCID
 std::span<const SystemEntry> identification_ops();    ///< CPUID, MSRs, TSC, RDPID, XGETBV, XSETBV
+std::span<const SystemEntry> port_ops();              ///< IN, OUT, INS, OUTS
 std::span<const SystemEntry> random_ops();            ///< RDRAND, RDSEED
 std::span<const SystemEntry> stack_frame_ops();       ///< ENTER, LEAVE, PUSHA, POPA
 std::span<const SystemEntry> decimal_ops();           ///< DAA, DAS, AAA, AAS, AAM, AAD, SALC, XLAT
