@@ -125,7 +125,8 @@ void write_cr4(Cpu& cpu, std::uint64_t value) {
 void write_efer(Cpu& cpu, std::uint64_t value) {
   CpuState& state = cpu.state;
   value &= ~efer::kLma;  // read-only; follows LME and CR0.PG
-  if ((value & ~(efer::kSce | efer::kLme | efer::kNxe)) != 0) raise_gp();
+  const std::uint64_t auto_ibrs = cpu.ports.cpuid.has(Feature::AutoIbrs) ? efer::kAibrse : 0;
+  if ((value & ~(efer::kSce | efer::kLme | efer::kNxe | auto_ibrs)) != 0) raise_gp();
   const std::uint64_t changed = value ^ (state.efer & ~efer::kLma);
   if ((changed & efer::kLme) != 0 && (state.cr0 & cr0::kPg) != 0) raise_gp();
   state.efer = value | (state.efer & efer::kLma);

@@ -50,7 +50,7 @@ inline constexpr std::uint64_t kVme = bit(0), kPvi = bit(1), kTsd = bit(2), kDe 
 }  // namespace cr4
 
 namespace efer {
-inline constexpr std::uint64_t kSce = bit(0), kLme = bit(8), kLma = bit(10), kNxe = bit(11);
+inline constexpr std::uint64_t kSce = bit(0), kLme = bit(8), kLma = bit(10), kNxe = bit(11), kAibrse = bit(21);
 }  // namespace efer
 
 namespace xcr0 {
