@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -88,7 +89,8 @@ class CpuTest : public ::testing::Test {
  protected:
   static constexpr std::uint64_t kRamSize = 16 << 20;
 
-  memory::GuestMemory memory = memory::GuestMemory::create(kRamSize).value();
+  std::unique_ptr<memory::GuestMemory> ram = memory::GuestMemory::create(kRamSize).value();
+  memory::GuestMemory& memory = *ram;
   FakeIo io;
   time::VmClock clock;
   CpuidModel cpuid = CpuidModel::for_host(1);
@@ -121,11 +123,11 @@ class CpuTest : public ::testing::Test {
 
 /// EXPECT that an action raises an exception, with an error code or without.
 #define EXPECT_FAULT(expected_vector, statement) \
-  EXPECT_EQ(static_cast<int>(fault_of([&] { statement; }).vector), (expected_vector)) << "by " #statement
+  EXPECT_EQ(static_cast<int>(fault_of([&] { statement; }).vector), int{expected_vector}) << "by " #statement
 #define EXPECT_FAULT_CODE(expected_vector, expected_code, statement)          \
   do {                                                                        \
     const ::doppel::x86::Fault fault_raised = fault_of([&] { statement; });   \
-    EXPECT_EQ(static_cast<int>(fault_raised.vector), (expected_vector));      \
+    EXPECT_EQ(static_cast<int>(fault_raised.vector), int{expected_vector});   \
     EXPECT_TRUE(fault_raised.has_error_code);                                 \
     EXPECT_EQ(fault_raised.error_code, static_cast<unsigned>(expected_code)); \
   } while (false)
