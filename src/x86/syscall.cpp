@@ -9,10 +9,8 @@ namespace {
 
 constexpr std::uint32_t kCode64 = 0xA09B, kCode32 = 0xC09B, kData32 = 0xC093, kDpl3 = 3 << 5;
 
-/// Asked only on paths where the two differ, none of them hot.
 bool is_amd(const Cpu& cpu) {
-  constexpr std::uint32_t kAuth = 0x68747541;  // the first quarter of "AuthenticAMD"
-  return cpu.ports.cpuid.query(0, 0, {}).ebx == kAuth;
+  return cpu.ports.cpuid.vendor() == CpuidModel::Vendor::Amd;
 }
 
 void set_flat(Segment& segment, std::uint64_t selector, std::uint32_t attributes) {
