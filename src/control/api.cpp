@@ -1,0 +1,130 @@
+#include "control/api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "base/version.h"
+
+namespace doppel::control {
+namespace {
+
+using nlohmann::json;
+
+HttpResponse ok(const json& body) {
+  return {200, body.dump(-1, ' ', false, json::error_handler_t::replace)};
+}
+
+HttpResponse done() {
+  return {204, {}};
+}
+
+/// Firecracker's schemas are strict: one object with exactly this string member.
+Result<std::string> string_member(const std::string& body, const char* name) {
+  // The body is limited to kMaxRequestBody, and the callback keeps hostile nesting from going deep.
+  const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= 8; };
+  const json parsed = json::parse(body, shallow, /*allow_exceptions=*/false);
+  if (!parsed.is_object() || parsed.size() != 1 || !parsed.contains(name) || !parsed[name].is_string()) {
+    return Error{fmt::format("the body must be {{\"{}\": \"…\"}}", name)};
+  }
+  return parsed[name].get<std::string>();
+}
+
+HttpResponse get_instance(const HttpRequest& /*request*/, Vm& vm) {
+  return ok({{"app_name", "doppel"}, {"id", vm.name()}, {"state", vm.state()}, {"vmm_version", version()}});
+}
+
+HttpResponse get_version(const HttpRequest& /*request*/, Vm& /*vm*/) {
+  return ok({{"doppel_version", version()}});
+}
+
+HttpResponse get_config(const HttpRequest& /*request*/, Vm& vm) {
+  return ok(vm.config());
+}
+
+HttpResponse get_machine_config(const HttpRequest& /*request*/, Vm& vm) {
+  return ok(vm.config().at("machine-config"));
+}
+
+HttpResponse put_action(const HttpRequest& request, Vm& vm) {
+  const auto action = string_member(request.body, "action_type");
+  if (!action) return fault(400, action.error().message);
+  if (*action == "InstanceStart") return fault(400, "the machine has been started already");
+  if (*action == "SendCtrlAltDel") {
+    vm.send_ctrl_alt_del();
+    return done();
+  }
+  // Metrics are never held back: GET /vm/stats reads the counters themselves.
+  if (*action == "FlushMetrics") return done();
+  return fault(400,
+               fmt::format("unknown action_type \"{}\": use InstanceStart, SendCtrlAltDel or FlushMetrics", *action));
+}
+
+HttpResponse patch_vm(const HttpRequest& request, Vm& vm) {
+  const auto state = string_member(request.body, "state");
+  if (!state) return fault(400, state.error().message);
+  if (*state == "Paused") {
+    vm.pause();
+  } else if (*state == "Resumed") {
+    vm.resume();
+  } else {
+    return fault(400, fmt::format("unknown state \"{}\": use Paused or Resumed", *state));
+  }
+  return done();
+}
+
+HttpResponse put_stop(const HttpRequest& /*request*/, Vm& vm) {
+  if (vm.state() == "Paused") return fault(400, "the machine is paused and cannot react; resume it first");
+  vm.press_power_button();
+  return done();
+}
+
+HttpResponse put_kill(const HttpRequest& /*request*/, Vm& vm) {
+  vm.kill();
+  return done();
+}
+
+HttpResponse get_inspect(const HttpRequest& /*request*/, Vm& vm) {
+  return ok(vm.inspect());
+}
+
+HttpResponse get_stats(const HttpRequest& /*request*/, Vm& vm) {
+  return ok(vm.stats());
+}
+
+struct Route {
+  std::string_view method;
+  std::string_view target;
+  HttpResponse (*handler)(const HttpRequest&, Vm&);
+};
+
+constexpr std::array<Route, 10> kRoutes{{
+    {"GET", "/", get_instance},
+    {"GET", "/version", get_version},
+    {"GET", "/vm/config", get_config},
+    {"GET", "/machine-config", get_machine_config},
+    {"PUT", "/actions", put_action},
+    {"PATCH", "/vm", patch_vm},
+    {"PUT", "/vm/stop", put_stop},
+    {"PUT", "/vm/kill", put_kill},
+    {"GET", "/vm/inspect", get_inspect},
+    {"GET", "/vm/stats", get_stats},
+}};
+
+}  // namespace
+
+HttpResponse answer(const HttpRequest& request, Vm& vm) {
+  bool known_target = false;
+  for (const Route& route : kRoutes) {
+    if (route.target != request.target) continue;
+    if (route.method == request.method) return route.handler(request, vm);
+    known_target = true;
+  }
+  if (known_target) return fault(405, fmt::format("{} does not know the method {}", request.target, request.method));
+  return fault(404, fmt::format("there is no {}", request.target));
+}
+
+}  // namespace doppel::control

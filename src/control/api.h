@@ -1,0 +1,19 @@
+#pragma once
+
+#include "control/http.h"
+#include "control/vm.h"
+
+namespace doppel::control {
+
+/// Answers one request of the control socket, in Firecracker's dialect: 204 or 200 with JSON on success, 400 with
+/// {"fault_message"} on errors.
+///
+///     GET   /                              id, state, version
+///     GET   /version · /vm/config · /machine-config
+///     PUT   /actions                       {"action_type": "InstanceStart" | "SendCtrlAltDel" | "FlushMetrics"}
+///     PATCH /vm                            {"state": "Paused" | "Resumed"}
+///     PUT   /vm/stop · /vm/kill            the power button; the plug
+///     GET   /vm/inspect · /vm/stats        state by name; counters
+HttpResponse answer(const HttpRequest& request, Vm& vm);
+
+}  // namespace doppel::control

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "control/vm.h"
+#include "machine/machine.h"
+
+namespace doppel::control {
+
+/// A Machine as the control socket sees it.
+class MachineVm : public Vm {
+ public:
+  explicit MachineVm(machine::Machine& machine) : machine_(machine) {}
+
+  std::string name() const override;
+  std::string state() const override;
+  nlohmann::json config() const override;
+  nlohmann::json inspect() override { return machine_.inspect(); }
+  nlohmann::json stats() override { return machine_.stats(); }
+  void pause() override;
+  void resume() override;
+  void press_power_button() override { machine_.press_power_button(); }
+  void send_ctrl_alt_del() override { machine_.send_ctrl_alt_del(); }
+  void kill() override { machine_.stop(); }
+
+ private:
+  machine::Machine& machine_;
+  /// Pauses nest, and a debugger has its own: this one is the control socket's.
+  bool paused_here_ = false;
+};
+
+}  // namespace doppel::control

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+
+namespace doppel::control {
+
+/// The user's directory of running VMs: $XDG_RUNTIME_DIR/doppel, else /run/user/<uid>/doppel, else /tmp/doppel-<uid>.
+/// Created with mode 0700; refused when it is another user's, or open to others.
+Result<std::string> runtime_directory();
+
+/// Where a VM keeps what belongs to it while it lives: <runtime directory>/<name>/.
+struct VmPaths {
+  std::string directory;
+  std::string pid() const { return directory + "/pid"; }
+  std::string control_socket() const { return directory + "/control.sock"; }
+  std::string console_socket() const { return directory + "/console.sock"; }
+  std::string console_log() const { return directory + "/console.log"; }
+  /// What came before console.log, when that had become too long.
+  std::string older_console_log() const { return directory + "/console.log.1"; }
+};
+
+/// The name of a VM as claimed by the process that runs it; removed with everything under it on destruction. Its
+/// process holds a lock on the pid file, by which everybody sees whether it lives, whatever way it ends.
+class Registration {
+ public:
+  Registration(Registration&& other) noexcept;
+  Registration& operator=(Registration&&) = delete;
+  ~Registration();
+
+  const std::string& name() const { return name_; }
+  const VmPaths& paths() const { return paths_; }
+
+ private:
+  friend class Registry;
+  Registration(std::string runtime, std::string name, UniqueFd pid_file);
+  Result<void> record_pid();
+
+  std::string runtime_;
+  std::string name_;
+  VmPaths paths_;
+  UniqueFd pid_file_;
+};
+
+struct RunningVm {
+  std::string name;
+  pid_t pid;
+  VmPaths paths;
+};
+
+/// All VMs of this user, by scanning the directory. Entries whose process is gone are removed on the way.
+class Registry {
+ public:
+  /// `runtime` as from runtime_directory().
+  explicit Registry(std::string runtime) : runtime_(std::move(runtime)) {}
+
+  /// For the calling process, which does not fork afterwards. `name` empty: the first free one of vm1, vm2 …
+  Result<Registration> claim(std::string_view name);
+  Result<std::vector<RunningVm>> list();
+  Result<RunningVm> find(std::string_view name);
+
+ private:
+  friend class Registration;
+  VmPaths paths_of(std::string_view name) const { return {runtime_ + "/" + std::string(name)}; }
+
+  std::string runtime_;
+};
+
+/// Names become directories and host names: letters, digits, '-', '_' and '.', at most 63, a letter or digit first.
+Result<void> check_vm_name(std::string_view name);
+
+/// Waits until the VM's process has gone; false when `patience_ms` have passed before.
+bool wait_for_end(const RunningVm& vm, int patience_ms);
+
+}  // namespace doppel::control

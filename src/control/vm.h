@@ -1,0 +1,30 @@
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "base/result.h"
+
+namespace doppel::control {
+
+/// What may be asked of a VM from outside. All calls come from one thread.
+class Vm {
+ public:
+  virtual ~Vm() = default;
+
+  virtual std::string name() const = 0;
+  /// "Not started", "Running" or "Paused", Firecracker's words; "Ended" once it is over.
+  virtual std::string state() const = 0;
+  /// {"machine-config": {…}, "boot-source": {…}, …} in Firecracker's words.
+  virtual nlohmann::json config() const = 0;
+  virtual nlohmann::json inspect() = 0;
+  virtual nlohmann::json stats() = 0;
+
+  virtual void pause() = 0;   ///< nothing when it is paused
+  virtual void resume() = 0;  ///< nothing when it is not
+  virtual void press_power_button() = 0;
+  virtual void send_ctrl_alt_del() = 0;
+  virtual void kill() = 0;  ///< ends the VM without asking the guest
+};
+
+}  // namespace doppel::control
