@@ -34,18 +34,20 @@ constexpr std::array kMagics{
 Error damaged(std::string_view format, std::string_view why) {
   return Error{fmt::format("the kernel's compressed part ({}) is damaged: {}; fetch the kernel again", format, why)};
 }
-Error too_long(std::string_view format) {
+Error too_long(std::string_view format, std::size_t limit) {
   return Error{fmt::format("the kernel's compressed part ({}) unpacks to more than {} MiB: it is not a kernel", format,
-                           kMaxUnpacked >> 20)};
+                           limit >> 20)};
 }
 
-/// The output of a stream decoder: a vector that grows in steps, never past kMaxUnpacked.
+/// The output of a stream decoder: a vector that grows in steps, never past its limit.
 class Output {
  public:
+  explicit Output(std::size_t limit) : limit_(limit) {}
+
   /// Makes room; false at the limit.
   bool grow() {
-    if (bytes_.size() >= kMaxUnpacked) return false;
-    bytes_.resize(std::clamp<std::size_t>(bytes_.size() * 2, std::size_t{1} << 20, kMaxUnpacked));
+    if (bytes_.size() >= limit_) return false;
+    bytes_.resize(std::min(std::max(bytes_.size() * 2, std::size_t{1} << 20), limit_));
     return true;
   }
   std::byte* free_start() { return bytes_.data() + used_; }
@@ -59,18 +61,19 @@ class Output {
  private:
   std::vector<std::byte> bytes_;
   std::size_t used_ = 0;
+  std::size_t limit_;
 };
 
-Unpacked unpack_gzip(Bytes in) {
+Unpacked unpack_gzip(Bytes in, std::size_t limit) {
   constexpr int kGzipWrapper = 16;
   z_stream stream{};
   if (inflateInit2(&stream, MAX_WBITS + kGzipWrapper) != Z_OK) return Error{"out of memory for unpacking the kernel"};
   const std::unique_ptr<z_stream, int (*)(z_stream*)> owner(&stream, inflateEnd);
   stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(in.data()));
   stream.avail_in = static_cast<uInt>(in.size());
-  Output out;
+  Output out(limit);
   for (;;) {
-    if (out.free_size() == 0 && !out.grow()) return too_long("gzip");
+    if (out.free_size() == 0 && !out.grow()) return too_long("gzip", limit);
     const auto room = static_cast<uInt>(out.free_size());
     stream.next_out = reinterpret_cast<Bytef*>(out.free_start());
     stream.avail_out = room;
@@ -81,7 +84,7 @@ Unpacked unpack_gzip(Bytes in) {
   }
 }
 
-Unpacked unpack_lzma(Bytes in, Compression kind) {
+Unpacked unpack_lzma(Bytes in, Compression kind, std::size_t limit) {
   const std::string_view name = kind == Compression::Xz ? "xz" : "lzma";
   constexpr std::uint64_t kMemoryLimit = std::uint64_t{256} << 20;
   lzma_stream stream = LZMA_STREAM_INIT;
@@ -91,9 +94,9 @@ Unpacked unpack_lzma(Bytes in, Compression kind) {
   const std::unique_ptr<lzma_stream, void (*)(lzma_stream*)> owner(&stream, lzma_end);
   stream.next_in = reinterpret_cast<const std::uint8_t*>(in.data());
   stream.avail_in = in.size();
-  Output out;
+  Output out(limit);
   for (;;) {
-    if (out.free_size() == 0 && !out.grow()) return too_long(name);
+    if (out.free_size() == 0 && !out.grow()) return too_long(name, limit);
     const std::size_t room = out.free_size();
     stream.next_out = reinterpret_cast<std::uint8_t*>(out.free_start());
     stream.avail_out = room;
@@ -107,7 +110,7 @@ Unpacked unpack_lzma(Bytes in, Compression kind) {
 
 /// The legacy frame that Linux's `lz4 -l` makes: a magic number, then blocks of at most 8 MiB unpacked, each after its
 /// length.
-Unpacked unpack_lz4(Bytes in) {
+Unpacked unpack_lz4(Bytes in, std::size_t limit) {
   constexpr std::size_t kBlock = std::size_t{8} << 20;
   constexpr std::uint32_t kMagic = 0x184C2102;
   std::vector<std::byte> out;
@@ -119,7 +122,6 @@ Unpacked unpack_lz4(Bytes in) {
     in = in.subspan(sizeof length);
     if (length == kMagic) continue;
     if (length == 0 || length > in.size()) return damaged("lz4", "it ends early");
-    if (out.size() + kBlock > kMaxUnpacked) return too_long("lz4");
     const std::size_t start = out.size();
     out.resize(start + kBlock);
     const int got =
@@ -127,20 +129,21 @@ Unpacked unpack_lz4(Bytes in) {
                             static_cast<int>(length), static_cast<int>(kBlock));
     if (got < 0) return damaged("lz4", "bad data");
     out.resize(start + static_cast<std::size_t>(got));
+    if (out.size() > limit) return too_long("lz4", limit);
     in = in.subspan(length);
   }
   if (out.empty()) return damaged("lz4", "it ends early");
   return out;
 }
 
-Unpacked unpack_zstd(Bytes in) {
+Unpacked unpack_zstd(Bytes in, std::size_t limit) {
   const std::unique_ptr<ZSTD_DStream, std::size_t (*)(ZSTD_DStream*)> stream(ZSTD_createDStream(), ZSTD_freeDStream);
   if (!stream) return Error{"out of memory for unpacking the kernel"};
   ZSTD_DCtx_setParameter(stream.get(), ZSTD_d_windowLogMax, 27);
   ZSTD_inBuffer input{in.data(), in.size(), 0};
-  Output out;
+  Output out(limit);
   for (;;) {
-    if (out.free_size() == 0 && !out.grow()) return too_long("zstd");
+    if (out.free_size() == 0 && !out.grow()) return too_long("zstd", limit);
     ZSTD_outBuffer output{out.free_start(), out.free_size(), 0};
     const std::size_t status = ZSTD_decompressStream(stream.get(), &output, &input);
     out.produced(output.pos);
@@ -162,19 +165,20 @@ Compression identify_compression(Bytes payload) {
   return Compression::Unknown;
 }
 
-Unpacked unpack_payload(Bytes payload) {
+Unpacked unpack_payload(Bytes payload, std::size_t limit) {
   switch (const Compression compression = identify_compression(payload)) {
     case Compression::None:
+      if (payload.size() > limit) return too_long("none", limit);
       return std::vector<std::byte>(payload.begin(), payload.end());
     case Compression::Gzip:
-      return unpack_gzip(payload);
+      return unpack_gzip(payload, limit);
     case Compression::Xz:
     case Compression::Lzma:
-      return unpack_lzma(payload, compression);
+      return unpack_lzma(payload, compression, limit);
     case Compression::Lz4:
-      return unpack_lz4(payload);
+      return unpack_lz4(payload, limit);
     case Compression::Zstd:
-      return unpack_zstd(payload);
+      return unpack_zstd(payload, limit);
     case Compression::Unknown:
       break;
   }

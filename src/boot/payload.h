@@ -19,8 +19,8 @@ Compression identify_compression(std::span<const std::byte> payload);
 /// The most a payload may unpack to: a real kernel takes a tenth of it.
 inline constexpr std::size_t kMaxUnpacked = std::size_t{512} << 20;
 
-/// The unpacked kernel, an ELF file followed by relocations. Damaged input and output above kMaxUnpacked are errors.
+/// The unpacked kernel, an ELF file followed by relocations. Damaged input and output above `limit` are errors.
 /// Bytes after the compressed stream (Linux appends the unpacked size) are ignored.
-Result<std::vector<std::byte>> unpack_payload(std::span<const std::byte> payload);
+Result<std::vector<std::byte>> unpack_payload(std::span<const std::byte> payload, std::size_t limit = kMaxUnpacked);
 
 }  // namespace doppel::boot

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "base/bits.h"
-#include "boot/acpi/table.h"
+#include "boot/checksum.h"
 #include "boot/platform_layout.h"
 
 namespace doppel::boot {
@@ -163,7 +163,7 @@ Result<void> write_smbios(memory::GuestMemory& memory, const SmbiosConfig& confi
   std::array<U8, kEntryBytes> entry{'_', 'S', 'M', '3', '_', 0, kEntryBytes, 3, 3, 0, 1};
   store_le(entry.data() + 12, static_cast<U32>(table.size()));
   store_le(entry.data() + 16, U64{kTable});
-  entry[kChecksum] = acpi::checksum(entry);
+  entry[kChecksum] = checksum(entry);
   memory.write(kTable, std::as_bytes(std::span{table}));
   memory.write(layout::kSmbios, std::as_bytes(std::span{entry}));
   return {};

@@ -7,6 +7,7 @@
 
 #include "base/bits.h"
 #include "boot/acpi/table.h"
+#include "boot/checksum.h"
 #include "boot/platform_layout.h"
 
 namespace doppel::boot::acpi {

@@ -1,6 +1,6 @@
 #include "boot/acpi/table.h"
 
-#include <numeric>
+#include "boot/checksum.h"
 
 namespace doppel::boot::acpi {
 namespace {
@@ -34,10 +34,6 @@ std::vector<std::uint8_t> Table::finish() const {
   store_le(out.data() + kLengthOffset, static_cast<std::uint32_t>(out.size()));
   out[kChecksumOffset] = checksum(out);
   return out;
-}
-
-std::uint8_t checksum(std::span<const std::uint8_t> bytes) {
-  return static_cast<std::uint8_t>(-std::accumulate(bytes.begin(), bytes.end(), 0U));
 }
 
 }  // namespace doppel::boot::acpi

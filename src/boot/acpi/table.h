@@ -32,9 +32,6 @@ class Table {
   std::vector<std::uint8_t> bytes_;
 };
 
-/// What makes the bytes sum up to zero, modulo 256.
-std::uint8_t checksum(std::span<const std::uint8_t> bytes);
-
 /// The six and eight characters by which all of our tables name their maker.
 inline constexpr std::string_view kOemId = "DOPPEL", kOemTableId = "DOPPELVM", kCreatorId = "DOPL";
 
