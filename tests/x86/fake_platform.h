@@ -109,7 +109,8 @@ class CpuTest : public ::testing::Test {
     EXPECT_TRUE(memory.write_value(address, value));
   }
 
-  /// The fault that `action` raises; vector 0xFF when it raises none.
+  /// The fault that `action` raises; vector kNoFault when it raises none.
+  static constexpr std::uint8_t kNoFault = 0xFF;
   template <class Action>
   static Fault fault_of(Action action) {
     try {
@@ -117,7 +118,7 @@ class CpuTest : public ::testing::Test {
     } catch (const Fault& fault) {
       return fault;
     }
-    return Fault{0xFF};
+    return Fault{kNoFault};
   }
 };
 
