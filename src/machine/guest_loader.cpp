@@ -1,9 +1,6 @@
 #include "machine/guest_loader.h"
 
 #include <fmt/format.h>
-#include <sys/random.h>
-
-#include <algorithm>
 
 #include "boot/acpi/acpi.h"
 #include "boot/bios_data_area.h"
@@ -13,24 +10,6 @@
 #include "boot/smbios.h"
 
 namespace doppel::machine {
-namespace {
-
-/// A random UUID (RFC 4122, version 4).
-std::array<std::uint8_t, 16> random_uuid() {
-  std::array<std::uint8_t, 16> uuid{};
-  const ssize_t got = getrandom(uuid.data(), uuid.size(), 0);
-  static_cast<void>(got);  // 16 bytes are never cut short once the pool is initialized
-  uuid[6] = static_cast<std::uint8_t>((uuid[6] & 0x0F) | 0x40);
-  uuid[8] = static_cast<std::uint8_t>((uuid[8] & 0x3F) | 0x80);
-  return uuid;
-}
-
-}  // namespace
-
-Identity Identity::random() {
-  return {random_uuid(), random_uuid()};
-}
-
 Result<x86::CpuState> load_guest(memory::GuestMemory& memory, const MachineConfig& config, const Identity& identity) {
   memory.clear();
   boot::write_bios_data_area(memory);

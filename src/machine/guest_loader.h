@@ -1,22 +1,12 @@
 #pragma once
 
-#include <array>
-#include <cstdint>
-
 #include "base/result.h"
 #include "machine/config.h"
+#include "machine/identity.h"
 #include "memory/guest_memory.h"
 #include "x86/cpu_state.h"
 
 namespace doppel::machine {
-
-/// What makes this machine itself and no other: stays the same over resets.
-struct Identity {
-  std::array<std::uint8_t, 16> uuid{};
-  std::array<std::uint8_t, 16> vm_generation_id{};
-
-  static Identity random();
-};
 
 /// Does what firmware would: clears RAM, writes the tables (ACPI, SMBIOS, BIOS data area), loads the kernel. Returns
 /// the boot processor's state at the kernel's entry.

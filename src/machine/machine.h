@@ -35,8 +35,8 @@ inline constexpr unsigned kSerialPorts = 4;
 /// A whole system VM: memory, processors, devices and the threads that run them. The only place where the rooms are
 /// wired together.
 ///
-/// create() builds it, stopped. One thread, the owner, calls run() and stays there until the machine ends. All other
-/// functions may be called by any thread that is not a vCPU's, before and during run().
+/// create() builds it and loads the guest's kernel. One thread, the owner, calls run() and stays there until the
+/// machine ends. All other functions may be called by any thread that is not a vCPU's, before and during run().
 class Machine {
  public:
   static Result<std::unique_ptr<Machine>> create(MachineConfig config);
@@ -44,7 +44,8 @@ class Machine {
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
-  /// Loads the kernel, lets the processors go and handles reset, until the machine ends. Errors are the loader's.
+  /// Lets the processors go and handles resets, until the machine ends. Call it once. Errors are those of loading the
+  /// kernel again.
   Result<Outcome> run();
 
   // --- Life cycle ---

@@ -1,0 +1,341 @@
+#include "machine/machine.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "machine/debug_log.h"
+#include "machine/guest_loader.h"
+#include "machine/panic_watch.h"
+#include "machine/platform.h"
+#include "machine/requests.h"
+#include "machine/run_gate.h"
+#include "machine/vcpu.h"
+#include "machine/vcpu_io.h"
+#include "state/snapshot_io.h"
+#include "x86/cpuid_model.h"
+
+namespace doppel::machine {
+namespace {
+
+std::unique_ptr<engine::Engine> make_engine(EngineKind kind) {
+  switch (kind) {
+    case EngineKind::Auto:
+    case EngineKind::Interpreter:
+      break;
+  }
+  return engine::make_interpreter();
+}
+
+void apply(const irq::ApicSignal signal, std::uint8_t vector, Vcpu& vcpu) {
+  switch (signal) {
+    case irq::ApicSignal::Interrupt:
+      return vcpu.notify(x86::Attention::kInterrupt);
+    case irq::ApicSignal::Nmi:
+      return vcpu.notify(x86::Attention::kNmi);
+    case irq::ApicSignal::Init:
+      return vcpu.notify(x86::Attention::kInit);
+    case irq::ApicSignal::StartUp:
+      return vcpu.notify_sipi(vector);
+  }
+}
+
+}  // namespace
+
+/// One processor with what connects it to the board.
+struct Processor {
+  Processor(unsigned index, RunGate& gate, const time::VmClock& clock, time::TimerQueue* common_timers,
+            Vcpu::ExitHandler on_exit)
+      : vcpu(index, gate, clock, common_timers, std::move(on_exit)) {}
+
+  Vcpu vcpu;
+  std::unique_ptr<VcpuIo> io;
+};
+
+class Machine::Impl {
+ public:
+  explicit Impl(MachineConfig machine_config)
+      : config(std::move(machine_config)),
+        cpuid(x86::CpuidModel::for_host(config.cpus)),
+        gate(config.cpus, [this] { kick(); }),
+        engine(make_engine(config.engine)),
+        panic_watch([this](std::string reason) {
+          requests.post(Outcome{Outcome::Kind::Panic, 0, std::move(reason)});
+        }) {}
+
+  ~Impl() {
+    gate.end();
+    for (const auto& processor : processors) processor->vcpu.join();
+  }
+
+  Result<void> build();
+  Result<Outcome> run();
+  Result<void> load();
+  void pause();
+  void resume();
+  void on_exit(unsigned index, const engine::Exit& exit);
+  void kick();
+  std::string describe_position(unsigned index);
+
+  const MachineConfig config;
+  const Identity identity = Identity::random();
+  const x86::CpuidModel cpuid;
+  time::VmClock clock;
+  time::TimerQueue timers;
+  RunGate gate;
+  Requests requests;
+  std::unique_ptr<engine::Engine> engine;
+  std::vector<std::unique_ptr<Processor>> processors;
+  std::unique_ptr<Platform> platform;
+  PanicWatch panic_watch;
+  DebugLog debug_log;
+  std::mutex listener_mutex;
+  std::function<void(unsigned, const engine::Exit&)> debug_listener;
+  std::atomic<State> life{State::Created};
+};
+
+Result<void> Machine::Impl::build() {
+  std::vector<time::TimerQueue*> cpu_timers;
+  for (unsigned i = 0; i < config.cpus; ++i) {
+    processors.push_back(
+        std::make_unique<Processor>(i, gate, clock, i == 0 ? &timers : nullptr,
+                                    [this](unsigned index, const engine::Exit& exit) { on_exit(index, exit); }));
+    cpu_timers.push_back(&processors[i]->vcpu.timers());
+  }
+  timers.set_on_earlier([this](time::Nanoseconds deadline) { processors[0]->vcpu.deadline_moved(deadline); });
+
+  Platform::Events events{
+      .power_off =
+          [this] {
+            requests.post(Outcome{Outcome::Kind::PowerOff, 0, {}});
+          },
+      .reset = [this] { requests.post(Requests::Reset{}); },
+      .debug_exit =
+          [this](int status) {
+            requests.post(Outcome{Outcome::Kind::DebugExit, status, {}});
+          },
+      .debug_output = [this](std::uint8_t byte) { debug_log.put(byte); },
+  };
+  Result<std::unique_ptr<Platform>> made =
+      Platform::create(config.memory_bytes, identity, cpu_timers, clock, timers, std::move(events));
+  if (!made) return made.error();
+  platform = std::move(made).value();
+
+  for (unsigned i = 0; i < config.cpus; ++i) {
+    Processor& processor = *processors[i];
+    irq::LocalApic& apic = platform->local_apic(i);
+    apic.set_on_signal(
+        [&processor](irq::ApicSignal signal, std::uint8_t vector) { apply(signal, vector, processor.vcpu); });
+    processor.io = std::make_unique<VcpuIo>(apic, platform->ports(), platform->mmio(), platform->wall_clock_base(),
+                                            platform->irq_line(13));
+    const x86::CpuPorts ports{platform->memory(), *processor.io, clock, cpuid, processor.vcpu.attention()};
+    if (Result<void> started = processor.vcpu.start(engine->create_vcpu(ports)); !started) return started.error();
+  }
+  return {};
+}
+
+Result<void> Machine::Impl::load() {
+  const Result<x86::CpuState> boot_processor = load_guest(platform->memory(), config, identity);
+  if (!boot_processor) return boot_processor.error();
+  for (unsigned i = 0; i < config.cpus; ++i) {
+    processors[i]->vcpu.attention().clear(~0U);
+    processors[i]->vcpu.runner().load(i == 0 ? *boot_processor : application_processor_state());
+  }
+  platform->local_apic(0).enter_virtual_wire_mode();
+  return {};
+}
+
+void Machine::Impl::kick() {
+  for (const auto& processor : processors) processor->vcpu.notify(x86::Attention::kStop);
+}
+
+void Machine::Impl::pause() {
+  if (gate.close()) clock.pause();
+}
+
+void Machine::Impl::resume() {
+  gate.open([this] { clock.resume(); });
+}
+
+std::string Machine::Impl::describe_position(unsigned index) {
+  x86::CpuState state;
+  processors[index]->vcpu.runner().store(state);
+  return fmt::format("processor {} at CS:RIP {:04x}:{:016x}, RSP {:016x}, CR2 {:016x}, CR3 {:016x}", index,
+                     state.seg(x86::SegReg::Cs).selector, state.rip, state.gpr[x86::kRsp], state.cr2, state.cr3);
+}
+
+void Machine::Impl::on_exit(unsigned index, const engine::Exit& exit) {
+  if (exit.reason == engine::ExitReason::Shutdown) {
+    requests.post(Outcome{Outcome::Kind::TripleFault, 0, describe_position(index)});
+  } else {
+    requests.post(Requests::DebugStop{index, exit});
+  }
+}
+
+Result<Outcome> Machine::Impl::run() {
+  life = State::Running;
+  resume();
+  for (;;) {
+    const Requests::Request request = requests.wait();
+    pause();
+    platform->flush();
+    if (const Outcome* outcome = std::get_if<Outcome>(&request)) {
+      life = State::Ended;
+      return *outcome;
+    }
+    if (const auto* stop = std::get_if<Requests::DebugStop>(&request)) {
+      const std::scoped_lock lock(listener_mutex);
+      if (debug_listener) {
+        debug_listener(stop->vcpu, stop->exit);
+        continue;  // the listener resumes
+      }
+    } else {
+      if (config.no_reboot) {
+        life = State::Ended;
+        return Outcome{Outcome::Kind::Reset, 0, {}};
+      }
+      log::info("machine", "reset");
+      platform->reset(bus::ResetKind::Warm);
+      requests.clear();  // what was asked before came from the machine that is no more
+      if (Result<void> loaded = load(); !loaded) return loaded.error();
+    }
+    resume();
+  }
+}
+
+Machine::Machine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Machine::~Machine() = default;
+
+Result<std::unique_ptr<Machine>> Machine::create(MachineConfig config) {
+  if (Result<void> valid = check(config); !valid) return valid.error();
+  auto impl = std::make_unique<Impl>(std::move(config));
+  if (Result<void> built = impl->build(); !built) return built.error();
+  if (Result<void> loaded = impl->load(); !loaded) return loaded.error();
+  return std::unique_ptr<Machine>(new Machine(std::move(impl)));
+}
+
+Result<Outcome> Machine::run() {
+  return impl_->run();
+}
+Machine::State Machine::state() const {
+  const State life = impl_->life;
+  return life == State::Running && impl_->gate.closed() ? State::Paused : life;
+}
+void Machine::pause() {
+  impl_->pause();
+}
+void Machine::resume() {
+  impl_->resume();
+}
+void Machine::reset() {
+  impl_->requests.post(Requests::Reset{});
+}
+void Machine::stop() {
+  impl_->requests.post(Outcome{Outcome::Kind::Stopped, 0, {}});
+}
+void Machine::press_power_button() {
+  impl_->platform->acpi_pm().press_power_button();
+}
+void Machine::send_ctrl_alt_del() {
+  impl_->platform->keyboard().send_ctrl_alt_del();
+}
+
+void Machine::set_serial_output(unsigned port, std::function<void(std::span<const std::byte>)> sink) {
+  // Linux writes its last words to the console, which by convention is COM1.
+  if (port == 0) {
+    sink = [this, inner = std::move(sink)](std::span<const std::byte> bytes) {
+      inner(bytes);
+      impl_->panic_watch.feed(bytes);
+    };
+  }
+  impl_->platform->serial(port).set_sink(std::move(sink));
+}
+std::size_t Machine::send_serial_input(unsigned port, std::span<const std::byte> bytes) {
+  return impl_->platform->serial(port).send(bytes);
+}
+void Machine::set_serial_input_space(unsigned port, std::function<void()> on_input_space) {
+  impl_->platform->serial(port).set_on_space(std::move(on_input_space));
+}
+
+const MachineConfig& Machine::config() const {
+  return impl_->config;
+}
+std::string_view Machine::engine_name() const {
+  return impl_->engine->name();
+}
+
+nlohmann::json Machine::inspect() {
+  impl_->pause();
+  nlohmann::json result = nlohmann::json::object();
+  for (unsigned i = 0; i < impl_->config.cpus; ++i) {
+    x86::CpuState state = cpu_state(i);
+    result[fmt::format("cpu{}", i)] = state::inspect([&state](state::Visitor& v) { state.describe(v); });
+  }
+  for (bus::Device* device : impl_->platform->devices()) {
+    result[std::string(device->name())] = state::inspect([device](state::Visitor& v) { device->describe(v); });
+  }
+  impl_->resume();
+  return result;
+}
+
+nlohmann::json Machine::stats() {
+  nlohmann::json result = nlohmann::json::object();
+  for (unsigned i = 0; i < impl_->config.cpus; ++i) {
+    result[fmt::format("cpu{}", i)] = impl_->processors[i]->vcpu.runner().stats();
+  }
+  return result;
+}
+
+void Machine::set_debug_listener(std::function<void(unsigned, const engine::Exit&)> listener) {
+  const std::scoped_lock lock(impl_->listener_mutex);
+  impl_->debug_listener = std::move(listener);
+}
+void Machine::set_debug_request(unsigned vcpu, const engine::DebugRequest& request) {
+  impl_->processors[vcpu]->vcpu.runner().set_debug(request);
+}
+x86::CpuState Machine::cpu_state(unsigned vcpu) {
+  x86::CpuState state;
+  impl_->processors[vcpu]->vcpu.runner().store(state);
+  return state;
+}
+void Machine::set_cpu_state(unsigned vcpu, const x86::CpuState& state) {
+  impl_->processors[vcpu]->vcpu.runner().load(state);
+}
+
+namespace {
+
+/// Calls `piece(physical, offset, length)` for each part of a linear range that lies in one page; false when one is not
+/// mapped or fails.
+template <class Piece>
+bool for_each_page(engine::VcpuRunner& runner, std::uint64_t address, std::size_t size, const Piece& piece) {
+  for (std::size_t done = 0; done < size;) {
+    std::uint64_t physical = 0;
+    if (!runner.translate(address + done, physical)) return false;
+    const std::size_t length =
+        std::min<std::size_t>(size - done, memory::kPageSize - (physical & (memory::kPageSize - 1)));
+    if (!piece(physical, done, length)) return false;
+    done += length;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool Machine::read_linear(unsigned vcpu, std::uint64_t address, std::span<std::byte> out) {
+  return for_each_page(impl_->processors[vcpu]->vcpu.runner(), address, out.size(),
+                       [&](std::uint64_t physical, std::size_t offset, std::size_t length) {
+                         return impl_->platform->memory().read(physical, out.subspan(offset, length));
+                       });
+}
+bool Machine::write_linear(unsigned vcpu, std::uint64_t address, std::span<const std::byte> bytes) {
+  return for_each_page(impl_->processors[vcpu]->vcpu.runner(), address, bytes.size(),
+                       [&](std::uint64_t physical, std::size_t offset, std::size_t length) {
+                         return impl_->platform->memory().write(physical, bytes.subspan(offset, length));
+                       });
+}
+
+}  // namespace doppel::machine
