@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -138,7 +140,7 @@ class Visitor {
   virtual void end_record() = 0;
 
  private:
-  static std::string index_name(std::size_t index) { return "[" + std::to_string(index) + "]"; }
+  static std::string index_name(std::size_t index) { return fmt::format("[{}]", index); }
 };
 
 }  // namespace doppel::state
