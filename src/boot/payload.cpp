@@ -112,6 +112,7 @@ Unpacked unpack_lzma(Bytes in, Compression kind, std::size_t limit) {
 /// length.
 Unpacked unpack_lz4(Bytes in, std::size_t limit) {
   constexpr std::size_t kBlock = std::size_t{8} << 20;
+  constexpr std::size_t kMostExpansion = 255;
   constexpr std::uint32_t kMagic = 0x184C2102;
   std::vector<std::byte> out;
   in = in.subspan(sizeof kMagic);
@@ -123,10 +124,11 @@ Unpacked unpack_lz4(Bytes in, std::size_t limit) {
     if (length == kMagic) continue;
     if (length == 0 || length > in.size()) return damaged("lz4", "it ends early");
     const std::size_t start = out.size();
-    out.resize(start + kBlock);
+    const std::size_t room = std::min(kBlock, length * kMostExpansion);
+    out.resize(start + room);
     const int got =
         LZ4_decompress_safe(reinterpret_cast<const char*>(in.data()), reinterpret_cast<char*>(out.data() + start),
-                            static_cast<int>(length), static_cast<int>(kBlock));
+                            static_cast<int>(length), static_cast<int>(room));
     if (got < 0) return damaged("lz4", "bad data");
     out.resize(start + static_cast<std::size_t>(got));
     if (out.size() > limit) return too_long("lz4", limit);
