@@ -120,17 +120,18 @@ class CpuTest : public ::testing::Test {
     }
     return Fault{kNoFault};
   }
+  /// The error code is -1 where there is none.
+  static std::pair<int, std::int64_t> vector_and_code(const Fault& fault) {
+    return {fault.vector, fault.has_error_code ? std::int64_t{fault.error_code} : -1};
+  }
 };
 
 /// EXPECT that an action raises an exception, with an error code or without.
 #define EXPECT_FAULT(expected_vector, statement) \
   EXPECT_EQ(static_cast<int>(fault_of([&] { statement; }).vector), int{expected_vector}) << "by " #statement
-#define EXPECT_FAULT_CODE(expected_vector, expected_code, statement)          \
-  do {                                                                        \
-    const ::doppel::x86::Fault fault_raised = fault_of([&] { statement; });   \
-    EXPECT_EQ(static_cast<int>(fault_raised.vector), int{expected_vector});   \
-    EXPECT_TRUE(fault_raised.has_error_code);                                 \
-    EXPECT_EQ(fault_raised.error_code, static_cast<unsigned>(expected_code)); \
-  } while (false)
+#define EXPECT_FAULT_CODE(expected_vector, expected_code, statement)                     \
+  EXPECT_EQ(vector_and_code(fault_of([&] { statement; })),                               \
+            (std::pair{int{expected_vector}, static_cast<std::int64_t>(expected_code)})) \
+      << "by " #statement
 
 }  // namespace doppel::x86::test
