@@ -28,7 +28,7 @@ test:    ## install, build and run everything, lint included
 bench: build    ## measure, next to native and QEMU
 	@bench/run
 
-fuzz: deps    ## run each fuzzer for FUZZ_SECONDS (60)
+fuzz: deps    ## run each libFuzzer target for FUZZ_SECONDS (60)
 	@scripts/fuzz
 
 lint: deps    ## clang-format, clang-tidy and the arrows between the rooms
