@@ -24,9 +24,9 @@ std::int64_t to_unix_seconds(const RtcTime& time);
 
 /// The alarm registers; a field without value is "don't care".
 struct RtcAlarm {
-  std::optional<int> hour;
-  std::optional<int> minute;
-  std::optional<int> second;
+  std::optional<int> hour = {};
+  std::optional<int> minute = {};
+  std::optional<int> second = {};
 };
 
 /// First second after `unix_seconds` at which the alarm matches; none when it never does.
