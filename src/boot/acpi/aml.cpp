@@ -181,6 +181,11 @@ Bytes irq_no_flags(unsigned irq) {
   return out;
 }
 
+Bytes dma(unsigned channel) {
+  constexpr std::uint8_t kBusMaster = 1 << 2, kTransfer8And16 = 1;
+  return {0x2A, static_cast<std::uint8_t>(1U << channel), kBusMaster | kTransfer8And16};
+}
+
 Bytes memory32_fixed(std::uint32_t base, std::uint32_t length, bool writable) {
   Bytes out{0x86, 0x09, 0x00, static_cast<std::uint8_t>(writable ? 1 : 0)};
   append_le(out, base);

@@ -43,6 +43,8 @@ Bytes resource_template(std::initializer_list<Bytes> descriptors);
 Bytes io(std::uint16_t base, std::uint8_t length);
 /// Edge-triggered, active high, exclusive.
 Bytes irq_no_flags(unsigned irq);
+/// 8- and 16-bit transfers, bus master, compatible timing.
+Bytes dma(unsigned channel);
 Bytes memory32_fixed(std::uint32_t base, std::uint32_t length, bool writable);
 /// Ranges that a bridge hands on to the devices behind it; both ends are included.
 Bytes word_bus_number(std::uint16_t first, std::uint16_t last);

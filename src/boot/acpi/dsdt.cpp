@@ -46,10 +46,14 @@ Bytes serial_ports() {
 }
 
 Bytes isa_devices() {
+  constexpr unsigned kCascadeDmaChannel = 4;
   return concat({
       isa_device("PIC", "PNP0000",
                  resource_template({io(layout::kPic1, 2), io(layout::kPic2, 2), io(layout::kElcr, 2),
                                     irq_no_flags(layout::kCascadeIrq)})),
+      isa_device("DMAC", "PNP0200",
+                 resource_template({io(layout::kDma1, 16), io(layout::kDmaPages, 16), io(layout::kDma2, 32),
+                                    aml::dma(kCascadeDmaChannel)})),
       isa_device("TIMR", "PNP0100", resource_template({io(layout::kPit, 4), irq_no_flags(layout::kTimerIrq)})),
       isa_device("SPKR", "PNP0800", resource_template({io(layout::kPort61, 1)})),
       isa_device("RTC", "PNP0B00", resource_template({io(layout::kRtcIndex, 2), irq_no_flags(layout::kRtcIrq)})),
@@ -62,8 +66,8 @@ Bytes isa_devices() {
                                                         static_cast<std::uint32_t>(layout::kHpetBytes), false)})),
       // Ports that belong to the board: nobody else may be given them.
       isa_device("SYSR", "PNP0C02",
-                 resource_template({io(layout::kPostCode, 1), io(layout::kPort92, 1), io(layout::kDebugConsole, 1),
-                                    io(layout::kDebugExit, 4), io(layout::kFirmwareDebugConsole, 1),
+                 resource_template({io(layout::kPort92, 1), io(layout::kDebugConsole, 1), io(layout::kDebugExit, 4),
+                                    io(layout::kFirmwareDebugConsole, 1),
                                     io(layout::kPmBase, layout::kPmEnd - layout::kPmBase)})),
       serial_ports(),
   });
@@ -95,13 +99,13 @@ Bytes pci_routing() {
   return package(table);
 }
 
+/// Without extended configuration space this is plain PCI: a PCI Express bridge would have to negotiate by _OSC.
 Bytes pci_host_bridge(const AcpiConfig& config, std::uint64_t ram_end) {
   const std::uint64_t high = align_up(ram_end, std::uint64_t{1} << 30);
   const std::uint64_t high_start = high < memory::kPciHoleEnd ? memory::kPciHoleEnd : high;
   const std::uint16_t last_bus = config.pci_ecam ? 0xFF : 0;
-  Bytes terms = concat({
-      name("_HID", eisa_id("PNP0A08")),
-      name("_CID", eisa_id("PNP0A03")),
+  const Bytes terms = concat({
+      name("_HID", eisa_id(config.pci_ecam ? "PNP0A08" : "PNP0A03")),
       name("_UID", integer(0)),
       name("_BBN", integer(0)),
       name("_SEG", integer(0)),

@@ -67,6 +67,7 @@ TEST(Aml, Objects) {
 TEST(Aml, ResourceDescriptors) {
   EXPECT_EQ(io(0x3F8, 8), (Bytes{0x47, 1, 0xF8, 3, 0xF8, 3, 1, 8}));
   EXPECT_EQ(irq_no_flags(12), (Bytes{0x22, 0x00, 0x10}));
+  EXPECT_EQ(dma(4), (Bytes{0x2A, 0x10, 0x05}));
   EXPECT_EQ(memory32_fixed(0xFED00000, 0x400, false), (Bytes{0x86, 9, 0, 0, 0, 0, 0xD0, 0xFE, 0, 4, 0, 0}));
   EXPECT_EQ(word_io(0xD00, 0xFFFF), (Bytes{0x88, 13, 0, 1, 0x0C, 3, 0, 0, 0x00, 0x0D, 0xFF, 0xFF, 0, 0, 0x00, 0xF3}));
   EXPECT_EQ(word_bus_number(0, 255), (Bytes{0x88, 13, 0, 2, 0x0C, 0, 0, 0, 0, 0, 255, 0, 0, 0, 0, 1}));
