@@ -32,7 +32,7 @@ enum class OperandKind : std::uint8_t {
 struct Operand {
   OperandKind kind = OperandKind::None;
   std::uint8_t reg = 0;
-  std::uint16_t size = 0;  ///< bytes
+  std::uint16_t size = 0;  ///< bytes; of a register its whole width under the name that the instruction uses
   bool read = false;
   bool written = false;
 };
@@ -46,9 +46,14 @@ struct MemoryOperand {
   std::uint8_t scale = 1;
   x86::SegReg segment = x86::SegReg::Ds;
   std::uint8_t address_size = 8;  ///< bytes: 2, 4 or 8
-  bool gather = false;
+  bool gather = false;                ///< the index is a vector: one access an element
+  bool index_ymm = false;             ///< … of 256 bits
   std::int64_t displacement = 0;
 };
+
+/// The part of the processor that executes an instruction; it decides which of CR0.EM, CR0.TS, CR4.OSFXSR, CR4.OSXSAVE
+/// and XCR0 must allow it (SDM vol. 3, table 2-2 and 13.1).
+enum class Unit : std::uint8_t { Integer, X87, Mmx, Sse, Avx };
 
 /// One decoded instruction: all that its semantics need, none of its encoding beyond what a re-encoder wants. Immutable
 /// once decoded.
@@ -59,6 +64,8 @@ struct Insn {
   std::uint8_t address_size = 0;  ///< effective: 2, 4 or 8 bytes
   CodeSize code_size = CodeSize::Bits64;
   bool lock = false, rep = false, repne = false;
+  bool string = false;      ///< MOVSD and CMPSD are mnemonics of SSE2, too
+  Unit unit = Unit::Integer;
   bool far_branch = false;  ///< JMP, CALL or RET to another segment, which share their mnemonics with the near ones
   std::uint8_t operand_count = 0;  ///< explicit ones
   std::array<Operand, 5> op{};

@@ -1,0 +1,56 @@
+#include "isa/code_area.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/bits.h"
+#include "base/fd.h"
+
+namespace doppel::isa {
+
+namespace {
+
+constexpr std::size_t kAlignment = 32;
+
+Error failed(const char* what) {
+  return Error{std::string("cannot ") + what + " memory for generated code: " + std::strerror(errno)};
+}
+
+}  // namespace
+
+Result<CodeArea> CodeArea::create(std::size_t size) {
+  const UniqueFd file(memfd_create("doppel-code", MFD_CLOEXEC));
+  if (file.get() < 0 || ftruncate(file.get(), static_cast<off_t>(size)) != 0) return failed("reserve");
+  Result<Mapping> writable = Mapping::file(file.get(), size, 0, Mapping::Sharing::Shared);
+  if (!writable) return writable.error();
+  void* execute = mmap(nullptr, size, PROT_READ | PROT_EXEC, MAP_SHARED, file.get(), 0);
+  if (execute == MAP_FAILED) return failed("map executable");
+  return CodeArea(std::move(*writable), static_cast<std::byte*>(execute), size);
+}
+
+CodeArea::CodeArea(CodeArea&& other) noexcept
+    : writable_(std::move(other.writable_)),
+      execute_(std::exchange(other.execute_, nullptr)),
+      size_(other.size_),
+      used_(other.used_) {}
+
+CodeArea::~CodeArea() {
+  if (execute_ != nullptr) munmap(execute_, size_);
+}
+
+std::byte* CodeArea::reserve(std::size_t size) {
+  const std::size_t start = align_up(used_, kAlignment);
+  if (start > size_ || size > size_ - start) return nullptr;
+  used_ = start + size;
+  return execute_ + start;
+}
+
+void CodeArea::write(std::byte* address, std::span<const std::byte> code) {
+  std::memcpy(writable_.data() + (address - execute_), code.data(), code.size());
+}
+
+}  // namespace doppel::isa

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/mmap.h"
+#include "base/result.h"
+
+namespace doppel::isa {
+
+/// Memory for generated code, mapped twice: writable at one address, executable at another, never both (W^X). Grows
+/// only. Not thread-safe.
+class CodeArea {
+ public:
+  static Result<CodeArea> create(std::size_t size);
+
+  /// Room for `size` bytes, aligned to 32; nullptr when the area is full. The address is where the code will run.
+  std::byte* reserve(std::size_t size);
+  /// Puts code where reserve() made room.
+  void write(std::byte* address, std::span<const std::byte> code);
+
+  std::span<const std::byte> executable() const { return {execute_, size_}; }
+  CodeArea(CodeArea&& other) noexcept;
+  CodeArea& operator=(CodeArea&&) = delete;
+  CodeArea(const CodeArea&) = delete;
+  CodeArea& operator=(const CodeArea&) = delete;
+  ~CodeArea();
+
+ private:
+  CodeArea(Mapping writable, std::byte* execute, std::size_t size)
+      : writable_(std::move(writable)), execute_(execute), size_(size) {}
+
+  Mapping writable_;
+  std::byte* execute_;
+  std::size_t size_;
+  std::size_t used_ = 0;
+};
+
+}  // namespace doppel::isa

@@ -1,0 +1,264 @@
+#include "isa/decoder.h"
+
+#include <algorithm>
+
+#include "isa/isa_sets.h"
+
+namespace doppel::isa {
+
+namespace {
+
+using Feature = x86::CpuidModel::Feature;
+
+constexpr std::size_t kRealModeDecoder = 3;
+constexpr std::array kWidestMode{ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_MACHINE_MODE_LEGACY_32,
+                                 ZYDIS_MACHINE_MODE_LONG_64};
+constexpr std::uint32_t kAuthenticAmdEbx = 0x6874'7541;  // "Auth"
+
+/// String instructions, whose REP and REPNE prefixes and source segment matter.
+bool is_string(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_MOVSB:
+    case ZYDIS_MNEMONIC_MOVSW:
+    case ZYDIS_MNEMONIC_MOVSD:
+    case ZYDIS_MNEMONIC_MOVSQ:
+    case ZYDIS_MNEMONIC_CMPSB:
+    case ZYDIS_MNEMONIC_CMPSW:
+    case ZYDIS_MNEMONIC_CMPSD:
+    case ZYDIS_MNEMONIC_CMPSQ:
+    case ZYDIS_MNEMONIC_STOSB:
+    case ZYDIS_MNEMONIC_STOSW:
+    case ZYDIS_MNEMONIC_STOSD:
+    case ZYDIS_MNEMONIC_STOSQ:
+    case ZYDIS_MNEMONIC_LODSB:
+    case ZYDIS_MNEMONIC_LODSW:
+    case ZYDIS_MNEMONIC_LODSD:
+    case ZYDIS_MNEMONIC_LODSQ:
+    case ZYDIS_MNEMONIC_SCASB:
+    case ZYDIS_MNEMONIC_SCASW:
+    case ZYDIS_MNEMONIC_SCASD:
+    case ZYDIS_MNEMONIC_SCASQ:
+    case ZYDIS_MNEMONIC_INSB:
+    case ZYDIS_MNEMONIC_INSW:
+    case ZYDIS_MNEMONIC_INSD:
+    case ZYDIS_MNEMONIC_OUTSB:
+    case ZYDIS_MNEMONIC_OUTSW:
+    case ZYDIS_MNEMONIC_OUTSD:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// MOVSD and CMPSD are also SSE2 instructions, of the same mnemonic.
+bool is_string(const ZydisDecodedInstruction& instruction) {
+  return is_string(instruction.mnemonic) && instruction.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT;
+}
+
+std::uint8_t gpr_number(ZydisRegister reg) {
+  if (reg == ZYDIS_REGISTER_NONE) return kNoRegister;
+  if (reg == ZYDIS_REGISTER_RIP || reg == ZYDIS_REGISTER_EIP) return kRipRegister;
+  return static_cast<std::uint8_t>(ZydisRegisterGetId(reg));
+}
+
+x86::SegReg segment_number(ZydisRegister reg) {
+  return static_cast<x86::SegReg>(ZydisRegisterGetId(reg));
+}
+
+void convert_register(ZydisRegister reg, Operand& out) {
+  const auto number = static_cast<std::uint8_t>(ZydisRegisterGetId(reg));
+  switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_GPR8:
+      // Zydis counts AL CL DL BL AH CH DH BH SPL BPL SIL DIL R8B …
+      if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH) {
+        out.kind = OperandKind::GprHigh;
+        out.reg = static_cast<std::uint8_t>(reg - ZYDIS_REGISTER_AH);
+      } else {
+        out.kind = OperandKind::Gpr;
+        out.reg = static_cast<std::uint8_t>(reg < ZYDIS_REGISTER_AH ? reg - ZYDIS_REGISTER_AL
+                                                                    : reg - ZYDIS_REGISTER_SPL + x86::kRsp);
+      }
+      return;
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64:
+      out.kind = OperandKind::Gpr;
+      break;
+    case ZYDIS_REGCLASS_SEGMENT:
+      out.kind = OperandKind::Segment;
+      break;
+    case ZYDIS_REGCLASS_CONTROL:
+      out.kind = OperandKind::Control;
+      break;
+    case ZYDIS_REGCLASS_DEBUG:
+      out.kind = OperandKind::Debug;
+      break;
+    case ZYDIS_REGCLASS_MMX:
+      out.kind = OperandKind::Mmx;
+      break;
+    case ZYDIS_REGCLASS_X87:
+      out.kind = OperandKind::X87;
+      break;
+    case ZYDIS_REGCLASS_XMM:
+      out.kind = OperandKind::Xmm;
+      break;
+    case ZYDIS_REGCLASS_YMM:
+      out.kind = OperandKind::Ymm;
+      break;
+    default:
+      break;
+  }
+  out.reg = number;
+}
+
+void convert_memory(const ZydisDecodedOperand& operand, std::uint8_t address_size, MemoryOperand& out) {
+  const ZydisDecodedOperandMem& mem = operand.mem;
+  out.base = gpr_number(mem.base);
+  out.index = gpr_number(mem.index);
+  out.scale = std::max<std::uint8_t>(mem.scale, 1);
+  out.segment = mem.segment == ZYDIS_REGISTER_NONE ? x86::SegReg::Ds : segment_number(mem.segment);
+  out.address_size = address_size;
+  out.gather = mem.type == ZYDIS_MEMOP_TYPE_VSIB;
+  out.index_ymm = ZydisRegisterGetClass(mem.index) == ZYDIS_REGCLASS_YMM;
+  out.displacement = mem.disp.has_displacement ? mem.disp.value : 0;
+}
+
+void convert_operand(const ZydisDecodedOperand& operand, unsigned& immediates, Insn& insn, Operand& out) {
+  out.size = static_cast<std::uint16_t>(operand.size / 8);
+  out.read = (operand.actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
+  out.written = (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+  switch (operand.type) {
+    case ZYDIS_OPERAND_TYPE_REGISTER:
+      convert_register(operand.reg.value, out);
+      out.size = ZydisRegisterGetWidth(kWidestMode[static_cast<std::size_t>(insn.code_size)], operand.reg.value) / 8;
+      break;
+    case ZYDIS_OPERAND_TYPE_MEMORY:
+      out.kind = OperandKind::Memory;
+      convert_memory(operand, insn.address_size, insn.mem);
+      break;
+    case ZYDIS_OPERAND_TYPE_POINTER:
+      out.kind = OperandKind::FarPointer;
+      insn.imm = {operand.ptr.offset, operand.ptr.segment};
+      break;
+    case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+      out.kind = operand.imm.is_relative ? OperandKind::Relative : OperandKind::Immediate;
+      out.reg = static_cast<std::uint8_t>(immediates);
+      insn.imm[std::min(immediates++, 1u)] = operand.imm.value.u;
+      break;
+    default:
+      break;
+  }
+}
+
+/// The prefix of the F2/F3 group that counts: the last one.
+void convert_rep(const ZydisDecodedInstruction& instruction, Insn& insn) {
+  if (!is_string(instruction)) return;
+  for (unsigned i = 0; i < instruction.raw.prefix_count; ++i) {
+    const ZyanU8 prefix = instruction.raw.prefixes[i].value;
+    if (prefix != 0xF2 && prefix != 0xF3) continue;
+    insn.repne = prefix == 0xF2;
+    insn.rep = prefix == 0xF3;
+  }
+}
+
+/// Memory that has no operand of its own in the assembler's notation, but may have a segment override.
+bool has_implied_source(const ZydisDecodedInstruction& instruction) {
+  return is_string(instruction) || instruction.mnemonic == ZYDIS_MNEMONIC_XLAT ||
+         instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU || instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ ||
+         instruction.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU;
+}
+
+void convert_implied_source(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands,
+                            Insn& insn) {
+  for (unsigned i = 0; i < instruction.operand_count; ++i) {
+    if (operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
+    const std::uint8_t base = gpr_number(operands[i].mem.base);
+    // The destination of a string instruction is always ES:DI; what counts is the other one.
+    if (is_string(instruction) && base == x86::kRdi) continue;
+    convert_memory(operands[i], insn.address_size, insn.mem);
+  }
+}
+
+bool has_operand(const Insn& insn, OperandKind kind) {
+  return std::any_of(insn.op.begin(), insn.op.begin() + insn.operand_count,
+                     [kind](const Operand& operand) { return operand.kind == kind; });
+}
+
+Unit unit_of(const ZydisDecodedInstruction& instruction, const Insn& insn) {
+  switch (instruction.meta.isa_set) {
+    case ZYDIS_ISA_SET_X87:
+    case ZYDIS_ISA_SET_FCMOV:
+    case ZYDIS_ISA_SET_SSE3X87:
+      return Unit::X87;
+    case ZYDIS_ISA_SET_BMI1:
+    case ZYDIS_ISA_SET_BMI2:
+      return Unit::Integer;
+    default:
+      break;
+  }
+  if (instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) return Unit::Avx;
+  if (has_operand(insn, OperandKind::Mmx) || insn.mnemonic == ZYDIS_MNEMONIC_EMMS) return Unit::Mmx;
+  const bool mxcsr = insn.mnemonic == ZYDIS_MNEMONIC_LDMXCSR || insn.mnemonic == ZYDIS_MNEMONIC_STMXCSR;
+  return mxcsr || has_operand(insn, OperandKind::Xmm) ? Unit::Sse : Unit::Integer;
+}
+
+}  // namespace
+
+Decoder::Decoder(const x86::CpuidModel& cpuid) {
+  for (std::size_t set = 0; set < has_set_.size(); ++set)
+    has_set_[set] = has_isa_set(cpuid, static_cast<ZydisISASet>(set));
+
+  ZydisDecoderInit(&decoders_[0], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+  ZydisDecoderInit(&decoders_[1], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+  ZydisDecoderInit(&decoders_[2], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+  ZydisDecoderInit(&decoders_[kRealModeDecoder], ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16);
+  const bool amd = cpuid.query(0, 0, {}).ebx == kAuthenticAmdEbx;
+  for (ZydisDecoder& decoder : decoders_) {
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, amd);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_KNC, false);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MPX, false);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CET, false);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_LZCNT, cpuid.has(Feature::Lzcnt));
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_TZCNT, cpuid.has(Feature::Bmi1));
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_WBNOINVD, false);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CLDEMOTE, false);
+  }
+}
+
+DecodeStatus Decoder::decode(std::span<const std::byte> bytes, CodeSize code_size, bool protected_mode,
+                             Insn& insn) const {
+  const bool real_mode = code_size == CodeSize::Bits16 && !protected_mode;
+  const ZydisDecoder& decoder = decoders_[real_mode ? kRealModeDecoder : static_cast<std::size_t>(code_size)];
+  const std::size_t length = std::min(bytes.size(), kMaxInsnLength);
+  ZydisDecodedInstruction instruction;
+  std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
+  const ZyanStatus status = ZydisDecoderDecodeFull(&decoder, bytes.data(), length, &instruction, operands.data());
+  if (status == ZYDIS_STATUS_NO_MORE_DATA)
+    return length < kMaxInsnLength ? DecodeStatus::NeedsMoreBytes : DecodeStatus::TooLong;
+  if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return DecodeStatus::TooLong;
+  if (!ZYAN_SUCCESS(status)) return DecodeStatus::Undefined;
+
+  const bool vector_prefix = instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+  if (vector_prefix && (instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX || !protected_mode))
+    return DecodeStatus::Undefined;
+  if (!has_set_[instruction.meta.isa_set]) return DecodeStatus::Undefined;
+
+  insn = Insn{};
+  insn.mnemonic = instruction.mnemonic;
+  insn.length = instruction.length;
+  insn.operand_size = instruction.operand_width / 8;
+  insn.address_size = instruction.address_width / 8;
+  insn.code_size = code_size;
+  insn.lock = (instruction.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0;
+  insn.far_branch = instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+  insn.string = is_string(instruction);
+  convert_rep(instruction, insn);
+  insn.operand_count = std::min<std::uint8_t>(instruction.operand_count_visible, insn.op.size());
+  unsigned immediates = 0;
+  for (unsigned i = 0; i < insn.operand_count; ++i) convert_operand(operands[i], immediates, insn, insn.op[i]);
+  insn.unit = unit_of(instruction, insn);
+  if (has_implied_source(instruction)) convert_implied_source(instruction, operands.data(), insn);
+  return DecodeStatus::Ok;
+}
+
+}  // namespace doppel::isa
