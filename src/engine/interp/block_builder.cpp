@@ -1,0 +1,398 @@
+#include "engine/interp/block_builder.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "engine/interp/handlers.h"
+#include "isa/op_table.h"
+#include "isa/system.h"
+
+namespace doppel::engine::interp {
+
+namespace {
+
+using isa::AddressForm;
+using isa::DecodedOp;
+using isa::DecodeStatus;
+using isa::Insn;
+using isa::OpClass;
+using isa::Operand;
+using isa::OperandKind;
+using isa::Unit;
+using memory::kPageSize;
+using x86::SegReg;
+
+constexpr unsigned kMaxInstructions = 64;
+
+/// System instructions after which a block may go on: they touch registers, status flags and memory only.
+bool is_quiet(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_CLD:
+    case ZYDIS_MNEMONIC_STD:
+    case ZYDIS_MNEMONIC_CLC:
+    case ZYDIS_MNEMONIC_STC:
+    case ZYDIS_MNEMONIC_CMC:
+    case ZYDIS_MNEMONIC_LAHF:
+    case ZYDIS_MNEMONIC_SAHF:
+    case ZYDIS_MNEMONIC_XLAT:
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFD:
+    case ZYDIS_MNEMONIC_PUSHFQ:
+    case ZYDIS_MNEMONIC_RDTSC:
+    case ZYDIS_MNEMONIC_RDTSCP:
+    case ZYDIS_MNEMONIC_RDPID:
+    case ZYDIS_MNEMONIC_CPUID:
+    case ZYDIS_MNEMONIC_RDFSBASE:
+    case ZYDIS_MNEMONIC_RDGSBASE:
+    case ZYDIS_MNEMONIC_WRFSBASE:
+    case ZYDIS_MNEMONIC_WRGSBASE:
+    case ZYDIS_MNEMONIC_SWAPGS:
+    case ZYDIS_MNEMONIC_LDMXCSR:
+    case ZYDIS_MNEMONIC_STMXCSR:
+    case ZYDIS_MNEMONIC_VLDMXCSR:
+    case ZYDIS_MNEMONIC_VSTMXCSR:
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_XSAVE:
+    case ZYDIS_MNEMONIC_XSAVE64:
+    case ZYDIS_MNEMONIC_XSAVEOPT:
+    case ZYDIS_MNEMONIC_XSAVEOPT64:
+    case ZYDIS_MNEMONIC_XSAVEC:
+    case ZYDIS_MNEMONIC_XSAVEC64:
+    case ZYDIS_MNEMONIC_XRSTOR:
+    case ZYDIS_MNEMONIC_XRSTOR64:
+    case ZYDIS_MNEMONIC_FNINIT:
+    case ZYDIS_MNEMONIC_CLFLUSH:
+    case ZYDIS_MNEMONIC_CLFLUSHOPT:
+    case ZYDIS_MNEMONIC_CLWB:
+    case ZYDIS_MNEMONIC_RDRAND:
+    case ZYDIS_MNEMONIC_RDSEED:
+    case ZYDIS_MNEMONIC_ENTER:
+    case ZYDIS_MNEMONIC_PUSHA:
+    case ZYDIS_MNEMONIC_PUSHAD:
+    case ZYDIS_MNEMONIC_POPA:
+    case ZYDIS_MNEMONIC_POPAD:
+      return true;
+    default:
+      return false;
+  }
+}
+
+template <class Field>
+std::uint16_t offset_in(const Context& context, const Field& field) {
+  const auto* start = reinterpret_cast<const std::byte*>(static_cast<const ThunkContext*>(&context));
+  return static_cast<std::uint16_t>(reinterpret_cast<const std::byte*>(&field) - start);
+}
+
+const Operand* explicit_memory(const Insn& insn) {
+  for (unsigned i = 0; i < insn.operand_count; ++i) {
+    if (insn.op[i].kind == OperandKind::Memory) return &insn.op[i];
+  }
+  return nullptr;
+}
+
+bool unit_enabled(const Insn& insn, Mode mode) {
+  switch (insn.unit) {
+    case Unit::Integer:
+      return true;
+    case Unit::Sse:
+      return mode.has(Mode::kSse);
+    case Unit::Avx:
+      return mode.has(Mode::kAvx);
+    default:
+      return false;
+  }
+}
+
+/// The address form with which generated code may access the operand itself; Given when it may not.
+AddressForm address_form(const Insn& insn, Mode mode) {
+  const isa::MemoryOperand& mem = insn.mem;
+  if (mem.gather || mem.displacement != static_cast<std::int32_t>(mem.displacement)) return AddressForm::Given;
+  if (mode.code_64()) {
+    const bool based = mem.segment == SegReg::Fs || mem.segment == SegReg::Gs;
+    if (mem.address_size == 8)
+      return based && insn.mnemonic != ZYDIS_MNEMONIC_LEA ? AddressForm::Flat64Segment : AddressForm::Flat64;
+    return based || mem.address_size != 4 ? AddressForm::Given : AddressForm::Flat32;
+  }
+  if (mem.address_size != 4) return AddressForm::Given;
+  if (insn.mnemonic == ZYDIS_MNEMONIC_LEA) return AddressForm::Flat32;
+  switch (mem.segment) {
+    case SegReg::Es:
+      return mode.has(Mode::kFlatEs) ? AddressForm::Flat32 : AddressForm::Given;
+    case SegReg::Ss:
+      return mode.has(Mode::kFlatSs) ? AddressForm::Flat32 : AddressForm::Given;
+    case SegReg::Ds:
+      return mode.has(Mode::kFlatDs) ? AddressForm::Flat32 : AddressForm::Given;
+    default:
+      return AddressForm::Given;
+  }
+}
+
+/// What ends a block: everything that sets RIP or may change what the next instruction means.
+bool ends_block(const Insn& insn, OpClass op_class) {
+  switch (op_class) {
+    case OpClass::HostAlu:
+      return false;
+    case OpClass::System:
+      return !is_quiet(insn.mnemonic);
+    case OpClass::Undefined:
+      return true;
+    case OpClass::Cpp:
+      return port_handler(insn) != nullptr || branch_handler(insn, Mode{}) != nullptr;
+  }
+  return true;
+}
+
+}  // namespace
+
+isa::Insn& BlockBuilder::keep(Block& block, const Insn& insn) {
+  block.insns.push_back(std::make_unique<Insn>(insn));
+  return *block.insns.back();
+}
+
+void BlockBuilder::describe_operands(const Insn& insn, Mode mode, DecodedOp& op) const {
+  const x86::CpuState& state = context_.cpu.state;
+  const std::uint16_t zero = offset_in(context_, context_.zero);
+  for (unsigned i = 0; i < std::min<std::size_t>(insn.operand_count, op.reg.size()); ++i) {
+    const Operand& operand = insn.op[i];
+    switch (operand.kind) {
+      case OperandKind::Gpr:
+        op.reg[i] = offset_in(context_, state.gpr[operand.reg]);
+        break;
+      case OperandKind::GprHigh:
+        op.reg[i] = static_cast<std::uint16_t>(offset_in(context_, state.gpr[operand.reg]) + 1);
+        break;
+      case OperandKind::Mmx:
+        op.reg[i] = offset_in(context_, state.fpu.st[operand.reg]);
+        break;
+      case OperandKind::Xmm:
+      case OperandKind::Ymm:
+        op.reg[i] = offset_in(context_, state.ymm[operand.reg]);
+        break;
+      case OperandKind::Immediate:
+      case OperandKind::Relative:
+        op.imm = insn.imm[operand.reg];
+        break;
+      default:
+        break;
+    }
+  }
+  const isa::MemoryOperand& mem = insn.mem;
+  op.base = op.index = op.segment_base = zero;
+  op.displacement = static_cast<std::int32_t>(mem.displacement);
+  if (mem.base == isa::kRipRegister) {
+    op.base = offset_in(context_, context_.block_rip);
+    op.displacement += op.next;
+  } else if (mem.base != isa::kNoRegister) {
+    op.base = offset_in(context_, state.gpr[mem.base]);
+  }
+  if (mem.index != isa::kNoRegister && !mem.gather) op.index = offset_in(context_, state.gpr[mem.index]);
+  op.scale = mem.scale;
+  if (mode.code_64() && (mem.segment == SegReg::Fs || mem.segment == SegReg::Gs))
+    op.segment_base = offset_in(context_, state.seg(mem.segment).base);
+  const Operand* operand = explicit_memory(insn);
+  op.size = operand != nullptr ? static_cast<std::uint8_t>(operand->size) : 0;
+  op.flat = mode.code_64() && address_form(insn, mode) != AddressForm::Given && mem.address_size == 8;
+}
+
+void BlockBuilder::choose_host_handler(const Insn& insn, Mode mode, DecodedOp& op) {
+  const isa::Canonical* canonical = thunks_.canonical(insn);
+  op.core = canonical != nullptr ? thunks_.core(insn) : nullptr;
+  if (op.core == nullptr) {
+    op.handler = undefined;
+    return;
+  }
+  op.handler = core_handler(insn);
+  if (!unit_enabled(insn, mode)) return;
+  isa::ThunkRequest request;
+  if (canonical->has_memory) {
+    request.address = address_form(insn, mode);
+    // Vector instructions with an immediate are many already without a thunk for each address form.
+    const bool many = insn.unit != Unit::Integer && insn.op[insn.operand_count - 1].kind == OperandKind::Immediate;
+    if (request.address == AddressForm::Given || many) return;
+    request.has_index = insn.mem.index != isa::kNoRegister;
+    if (request.has_index) request.scale = insn.mem.scale;
+  }
+  const Handler handler = thunks_.handler(insn, request);
+  if (handler != nullptr) op.handler = handler;
+}
+
+void BlockBuilder::choose_handler(const Insn& insn, Mode mode, DecodedOp& op) {
+  switch (isa::op_class(insn)) {
+    case OpClass::HostAlu:
+      return choose_host_handler(insn, mode, op);
+    case OpClass::System:
+      op.imm = reinterpret_cast<std::uint64_t>(isa::system_op(insn.mnemonic));
+      op.handler = is_quiet(insn.mnemonic) ? quiet_system_handler : system_handler;
+      return;
+    case OpClass::Cpp:
+      for (const Handler handler : {branch_handler(insn, mode), stack_handler(insn, mode), string_handler(insn),
+                                    port_handler(insn), hint_handler(insn), vector_handler(insn)}) {
+        if (handler == nullptr) continue;
+        op.handler = handler;
+        return;
+      }
+      break;
+    case OpClass::Undefined:
+      break;
+  }
+  op.handler = undefined;
+}
+
+void BlockBuilder::add(Block& block, const Insn& insn, Mode mode, unsigned start) {
+  DecodedOp op;
+  op.insn = &keep(block, insn);
+  op.start = static_cast<std::uint16_t>(start);
+  op.next = static_cast<std::uint16_t>(start + insn.length);
+  describe_operands(insn, mode, op);
+  choose_handler(insn, mode, op);
+  block.ops.push_back(op);
+  ++block.count;
+}
+
+void BlockBuilder::add_pseudo(Block& block, Handler handler, unsigned start) {
+  DecodedOp op;
+  op.handler = handler;
+  op.start = op.next = static_cast<std::uint16_t>(start);
+  block.ops.push_back(op);
+}
+
+void BlockBuilder::set_links(Block& block) const {
+  // Where CS may have a limit, each way out is checked against it in the look-up.
+  const bool checked = block.crosses_page || context_.code_limit != 0xFFFF'FFFF;
+  const std::uint64_t offset = block.physical % kPageSize;
+  const auto in_page = [&](std::uint64_t target) { return !checked && target < kPageSize; };
+  block.link[0].local = in_page(offset + block.bytes);
+  const Insn* last = block.insns.empty() ? nullptr : block.insns.back().get();
+  const bool relative = last != nullptr && last->operand_count == 1 && last->op[0].kind == OperandKind::Relative;
+  block.link[1].local = relative && in_page(offset + block.bytes + last->imm[0]);
+}
+
+bool BlockBuilder::first_crossing(Block& block, std::uint64_t linear, Mode mode, std::size_t available) {
+  x86::Mmu& mmu = context_.cpu.mmu;
+  memory::CodeMap& code = context_.cpu.ports.memory.code();
+  const std::uint64_t second = linear + available;
+  const x86::Mmu::FetchPage page = mmu.fetch(second);
+  std::array<std::byte, isa::kMaxInsnLength> bytes{};
+  const x86::Mmu::FetchPage first = mmu.fetch(linear);
+  if (page.host == nullptr || first.host == nullptr) return false;
+  const std::uint64_t index = context_.cpu.ports.memory.page_index(page.physical);
+  block.second_physical = page.physical;
+  block.second_generation_cell = &code.generation_cell(index);
+  block.second_generation = code.generation(index);
+  block.crosses_page = true;
+  code.add_code(index, 0, bytes.size() - available);
+  std::copy_n(first.host, available, bytes.begin());
+  std::copy_n(page.host, bytes.size() - available, bytes.begin() + static_cast<std::ptrdiff_t>(available));
+  Insn insn;
+  switch (decoder_.decode(bytes, mode.code_size(), mode.has(Mode::kProtected), insn)) {
+    case DecodeStatus::Ok:
+      add(block, insn, mode, 0);
+      break;
+    case DecodeStatus::Undefined:
+      add_pseudo(block, undefined, 0);
+      block.count = 1;
+      break;
+    default:
+      add_pseudo(block, too_long, 0);
+      block.count = 1;
+      break;
+  }
+  return true;
+}
+
+std::unique_ptr<Block> BlockBuilder::build(std::uint64_t linear, Mode mode, bool& cacheable) {
+  x86::Mmu& mmu = context_.cpu.mmu;
+  const x86::Mmu::FetchPage page = mmu.fetch(linear);
+  auto block = std::make_unique<Block>();
+  block->mode = mode.block_key();
+  block->physical = page.physical;
+  cacheable = page.host != nullptr;
+  if (!cacheable) {
+    outside_ram(*block, linear, mode);
+    return block;
+  }
+  memory::CodeMap& code = context_.cpu.ports.memory.code();
+  const std::uint64_t index = context_.cpu.ports.memory.page_index(page.physical);
+  const std::uint64_t offset = page.physical % kPageSize;
+  block->generation_cell = &code.generation_cell(index);
+  block->generation = code.generation(index);
+
+  std::size_t available = kPageSize - offset;
+  // Marked in pieces, as far as decoding goes: data further on may share the page.
+  std::size_t marked = 0;
+  unsigned at = 0;
+  bool open = true;
+  const unsigned limit = mode.has(Mode::kSingle) ? 1 : kMaxInstructions;
+  while (open && block->count < limit && at < available) {
+    const std::size_t wanted = std::min(available, at + isa::kMaxInsnLength);
+    if (wanted > marked) {
+      code.add_code(index, offset + marked, wanted - marked);
+      marked = wanted;
+    }
+    Insn insn;
+    const DecodeStatus status =
+        decoder_.decode({page.host + at, wanted - at}, mode.code_size(), mode.has(Mode::kProtected), insn);
+    if (status == DecodeStatus::NeedsMoreBytes) {
+      if (at != 0) break;
+      if (!first_crossing(*block, linear, mode, available)) {
+        cacheable = false;
+        outside_ram(*block, linear, mode);
+        return block;
+      }
+      open = block->insns.empty() ? false : !ends_block(*block->insns.back(), isa::op_class(*block->insns.back()));
+      at = block->insns.empty() ? 1 : block->insns.back()->length;
+      break;
+    }
+    if (status != DecodeStatus::Ok) {
+      if (at != 0) break;
+      add_pseudo(*block, status == DecodeStatus::Undefined ? undefined : too_long, 0);
+      block->count = 1;
+      at = 1;
+      open = false;
+      break;
+    }
+    add(*block, insn, mode, at);
+    at += insn.length;
+    open = !ends_block(insn, isa::op_class(insn));
+  }
+  block->bytes = static_cast<std::uint16_t>(at);
+  if (open) add_pseudo(*block, end_of_block, at);
+  set_links(*block);
+  return block;
+}
+
+/// Code in flash memory or the like: read byte by byte, executed once.
+void BlockBuilder::outside_ram(Block& block, std::uint64_t linear, Mode mode) {
+  static const std::atomic<std::uint32_t> kNever{0};
+  block.generation_cell = &kNever;
+  block.ops.clear();
+  block.insns.clear();
+  block.count = 0;
+  block.crosses_page = false;
+  std::array<std::byte, isa::kMaxInsnLength> bytes{};
+  std::size_t length = 0;
+  Insn insn;
+  DecodeStatus status = DecodeStatus::NeedsMoreBytes;
+  while (status == DecodeStatus::NeedsMoreBytes && length < bytes.size()) {
+    const x86::Mmu::FetchPage page = context_.cpu.mmu.fetch(linear + length);
+    bytes[length++] =
+        page.host != nullptr ? *page.host : static_cast<std::byte>(context_.cpu.ports.io.mmio_read(page.physical, 1));
+    status = decoder_.decode({bytes.data(), length}, mode.code_size(), mode.has(Mode::kProtected), insn);
+  }
+  bool open = false;
+  if (status == DecodeStatus::Ok) {
+    add(block, insn, mode, 0);
+    open = !ends_block(insn, isa::op_class(insn));
+  } else {
+    add_pseudo(block, status == DecodeStatus::Undefined ? undefined : too_long, 0);
+    block.count = 1;
+  }
+  block.bytes = static_cast<std::uint16_t>(length);
+  if (open) add_pseudo(block, end_of_block, insn.length);
+}
+
+}  // namespace doppel::engine::interp

@@ -1,0 +1,241 @@
+#include "engine/interp/runner.h"
+
+#include <emmintrin.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "isa/host_fault_guard.h"
+#include "x86/control_registers.h"
+#include "x86/events.h"
+#include "x86/fault.h"
+
+namespace doppel::engine::interp {
+
+namespace {
+
+namespace rflags = x86::rflags;
+constexpr std::uint64_t kAnyBreakpoint = 0xFF;  // DR7: L0–L3, G0–G3
+
+}  // namespace
+
+Runner::Runner(const x86::CpuPorts& ports, Shared& shared)
+    : context_(ports, shared.split_lock), shared_(shared), builder_(context_, shared.decoder, *shared.thunks) {
+  context_.cpu.mmu.set_flush_listener(this);
+}
+
+void Runner::load(const x86::CpuState& state) {
+  context_.cpu.state = state;
+  x86::state_replaced(context_.cpu);
+  flush_translations();
+}
+
+void Runner::store(x86::CpuState& state) {
+  state = context_.cpu.state;
+}
+
+void Runner::flush_translations() {
+  context_.cpu.mmu.flush_all();
+  new_space();
+}
+
+bool Runner::translate(std::uint64_t linear, std::uint64_t& physical) {
+  return context_.cpu.mmu.debug_translate(linear, physical);
+}
+
+void Runner::set_debug(const DebugRequest& request) {
+  debug_ = request;
+  std::vector<x86::Mmu::Watch> watches;
+  for (const DebugRequest::Watchpoint& point : request.watchpoints)
+    watches.push_back({point.address, point.length, point.on_read, point.on_write, 0});
+  context_.cpu.mmu.set_watches(std::move(watches));
+  reported_.reset();
+}
+
+nlohmann::json Runner::stats() const {
+  const x86::Mmu::Stats& mmu = context_.cpu.mmu.stats();
+  return {{"instructions", context_.cpu.instructions},
+          {"blocks_decoded", blocks_decoded_},
+          {"blocks", cache_.size()},
+          {"tlb_misses", mmu.misses},
+          {"page_walks", mmu.walks},
+          {"tlb_flushes", mmu.flushes}};
+}
+
+Exit Runner::run() {
+  const isa::HostFaultGuard guard(shared_.thunks->executable());
+  context_.host_mxcsr = _mm_getcsr();
+  context_.link = &context_.lookup;
+  for (;;) {
+    try {
+      if (std::optional<Exit> exit = boundary()) return *exit;
+      if (mode_.has(Mode::kSingle)) {
+        execute_one();
+        if (std::optional<Exit> exit = debugger_stop()) return *exit;
+      } else {
+        execute();
+      }
+    } catch (const x86::Fault& fault) {
+      unwind_to_instruction();
+      try {
+        x86::deliver_exception(context_.cpu, fault);
+      } catch (const x86::Shutdown&) {
+        context_.cpu.state.activity = x86::Activity::Shutdown;
+        return {ExitReason::Shutdown};
+      }
+      context_.link = &context_.lookup;
+      if (debug_.single_step) return {ExitReason::Stepped};
+    } catch (const x86::Shutdown&) {
+      context_.cpu.state.activity = x86::Activity::Shutdown;
+      return {ExitReason::Shutdown};
+    }
+  }
+}
+
+/// A fault leaves no trace of its instruction: RIP is back at its start, and it was not retired.
+void Runner::unwind_to_instruction() {
+  if (context_.op != nullptr) {
+    const DecodedOp* op = std::exchange(context_.op, nullptr);
+    stop_after(context_, op, context_.block_rip + op->start);
+    --context_.cpu.instructions;
+  }
+  context_.cpu.instruction_start = context_.cpu.state.rip;
+}
+
+/// Takes over what a system instruction or an event may have changed.
+void Runner::refresh() {
+  const x86::CpuState& state = context_.cpu.state;
+  mode_ = Mode::of(state, step_ || !debug_.empty() || context_.cpu.mmu.has_watches());
+  space_ = epoch_ << 16 | mode_.key;
+  context_.tlb = context_.cpu.mmu.tlb(context_.cpu.mmu.data_view());
+  const x86::Segment& cs = state.seg(x86::SegReg::Cs);
+  context_.code_limit = mode_.code_64() ? 0xFFFF'FFFF : cs.limit;
+  linear_base_ = mode_.code_64() ? 0 : cs.base;
+}
+
+bool Runner::events_may_be_due() const {
+  const x86::Cpu& cpu = context_.cpu;
+  const x86::CpuState& state = cpu.state;
+  return cpu.ports.attention.any() || (cpu.interrupt_waiting && (state.rflags_without_of & rflags::kIf) != 0) ||
+         state.sti_shadow || state.ss_shadow || state.pending_debug != 0 || state.nmi_pending ||
+         state.activity != x86::Activity::Running || (state.dr7 & kAnyBreakpoint) != 0 ||
+         (state.rflags_without_of & (rflags::kTf | rflags::kRf)) != 0;
+}
+
+std::optional<Exit> Runner::boundary() {
+  context_.leave = false;
+  context_.op = nullptr;
+  step_ = false;
+  if (events_may_be_due()) {
+    const x86::Boundary next = x86::service_events(context_.cpu);
+    if (next == x86::Boundary::Idle) return Exit{ExitReason::Halted};
+    if (next == x86::Boundary::Stop) return Exit{ExitReason::Stopped};
+    step_ = next == x86::Boundary::Step;
+    context_.link = &context_.lookup;
+  }
+  refresh();
+  return breakpoint();
+}
+
+/// A debugger's breakpoint at RIP is reported once, before its instruction.
+std::optional<Exit> Runner::breakpoint() {
+  if (debug_.breakpoints.empty()) return std::nullopt;
+  const std::uint64_t linear = linear_rip();
+  if (reported_ == linear) return std::nullopt;
+  if (std::find(debug_.breakpoints.begin(), debug_.breakpoints.end(), linear) == debug_.breakpoints.end())
+    return std::nullopt;
+  reported_ = linear;
+  return Exit{ExitReason::Breakpoint, linear};
+}
+
+std::uint64_t Runner::linear_rip() const {
+  const std::uint64_t rip = context_.cpu.state.rip;
+  return mode_.code_64() ? rip : (linear_base_ + rip) & 0xFFFF'FFFF;
+}
+
+void Runner::enter(Block* block) {
+  context_.block = block;
+  context_.block_rip = context_.cpu.state.rip;
+  context_.cpu.instructions += block->count;
+  block->ops.front().handler(&context_, block->ops.data());
+}
+
+/// Runs blocks until something else is to be looked at.
+void Runner::execute() {
+  const x86::Attention& attention = context_.cpu.ports.attention;
+  do {
+    Block* block = context_.link->block;
+    if (block == nullptr || !block->current()) [[unlikely]]
+      block = find_block();
+    enter(block);
+  } while (!context_.leave && !attention.any());
+}
+
+/// Runs one instruction.
+void Runner::execute_one() {
+  context_.link = &context_.lookup;
+  if (step_) x86::begin_step(context_.cpu);
+  enter(find_block());
+  if (step_) x86::end_step(context_.cpu);
+}
+
+std::optional<Exit> Runner::debugger_stop() {
+  reported_.reset();
+  std::uint64_t watched = 0;
+  if (!debug_.watchpoints.empty() && context_.cpu.mmu.take_watch_hit(watched))
+    return Exit{ExitReason::Watchpoint, watched};
+  if (debug_.single_step) return Exit{ExitReason::Stepped};
+  return std::nullopt;
+}
+
+Block* Runner::find_block() {
+  context_.op = nullptr;
+  const std::uint64_t rip = context_.cpu.state.rip;
+  const std::uint64_t linear = linear_rip();
+  Block* block = cache_.find_linear(linear, space_);
+  if (block == nullptr || !block->current()) {
+    if (rip > context_.code_limit && !mode_.code_64()) x86::raise_gp();
+    block = look_up(linear, mode_);
+    if (!block->crosses_page && block != transient_.get()) cache_.put_linear(linear, space_, block);
+  }
+  if (!mode_.code_64() && rip + block->bytes - 1 > context_.code_limit) block = up_to_limit(linear, rip);
+  if (context_.link->local && block != transient_.get()) context_.link->block = block;
+  return block;
+}
+
+/// By physical address; decodes where nothing valid is known.
+Block* Runner::look_up(std::uint64_t linear, Mode mode) {
+  transient_.reset();
+  const x86::Mmu::FetchPage page = context_.cpu.mmu.fetch(linear);
+  Block* known = cache_.find(page.physical, mode.block_key());
+  if (known != nullptr && still_current(*known, linear)) return known;
+  bool cacheable = false;
+  std::unique_ptr<Block> built = builder_.build(linear, mode, cacheable);
+  ++blocks_decoded_;
+  known = built.get();
+  if (!cacheable) {
+    transient_ = std::move(built);
+  } else if (cache_.put(std::move(built))) {
+    // The link may have been part of a block that is no more.
+    context_.link = &context_.lookup;
+  }
+  return known;
+}
+
+bool Runner::still_current(const Block& block, std::uint64_t linear) {
+  if (!block.current()) return false;
+  if (!block.crosses_page) return true;
+  const std::uint64_t second = align_down(linear, memory::kPageSize) + memory::kPageSize;
+  return context_.cpu.mmu.fetch(second).physical == block.second_physical &&
+         block.second_generation_cell->load(std::memory_order_acquire) == block.second_generation;
+}
+
+/// A block that runs over the code segment's limit is executed by single instructions; the one that does it faults.
+Block* Runner::up_to_limit(std::uint64_t linear, std::uint64_t rip) {
+  Block* block = look_up(linear, Mode{mode_.key | Mode::kSingle});
+  if (rip + block->bytes - 1 > context_.code_limit) x86::raise_gp();
+  return block;
+}
+
+}  // namespace doppel::engine::interp

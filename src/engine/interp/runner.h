@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "engine/engine.h"
+#include "engine/interp/block_builder.h"
+#include "engine/interp/block_cache.h"
+#include "engine/interp/context.h"
+#include "engine/interp/mode.h"
+
+namespace doppel::engine::interp {
+
+/// What the vCPUs of one machine share: the decoder, the generated code, the lock of split accesses. Outlives them.
+struct Shared {
+  Shared(const x86::CpuidModel& cpuid, std::unique_ptr<isa::ThunkCache> cache)
+      : decoder(cpuid), thunks(std::move(cache)) {}
+
+  isa::Decoder decoder;
+  std::unique_ptr<isa::ThunkCache> thunks;
+  std::mutex split_lock;
+};
+
+/// One vCPU on the interpreter.
+class Runner : public VcpuRunner, private x86::Mmu::FlushListener {
+ public:
+  Runner(const x86::CpuPorts& ports, Shared& shared);
+
+  Exit run() override;
+  void load(const x86::CpuState& state) override;
+  void store(x86::CpuState& state) override;
+  void flush_translations() override;
+  void set_debug(const DebugRequest& request) override;
+  bool translate(std::uint64_t linear, std::uint64_t& physical) override;
+  nlohmann::json stats() const override;
+
+ private:
+  void flushed_all() override { new_space(); }
+  void flushed_page(x86::LinearAddress) override { new_space(); }
+  void new_space() { ++epoch_; }
+
+  /// What waits between two instructions; an Exit when run() is to return.
+  std::optional<Exit> boundary();
+  std::optional<Exit> breakpoint();
+  std::optional<Exit> debugger_stop();
+  std::uint64_t linear_rip() const;
+  void execute();
+  void execute_one();
+  void enter(Block* block);
+  Block* find_block();
+  Block* look_up(std::uint64_t linear, Mode mode);
+  bool still_current(const Block& block, std::uint64_t linear);
+  Block* up_to_limit(std::uint64_t linear, std::uint64_t rip);
+  void unwind_to_instruction();
+  void refresh();
+  bool events_may_be_due() const;
+
+  Context context_;
+  Shared& shared_;
+  BlockBuilder builder_;
+  BlockCache cache_;
+  std::unique_ptr<Block> transient_;  ///< the running block, where it is not in the cache
+
+  Mode mode_{};
+  std::uint64_t epoch_ = 0;        ///< of linear look-ups: moves with every flush
+  std::uint64_t space_ = 0;        ///< epoch_ and mode_, for BlockCache
+  std::uint64_t linear_base_ = 0;  ///< of RIP: CS.base outside 64-bit mode
+  bool step_ = false;              ///< service_events() asked for one instruction
+
+  DebugRequest debug_;
+  std::optional<std::uint64_t> reported_;  ///< the breakpoint at RIP, once it has been reported
+  std::uint64_t blocks_decoded_ = 0;
+};
+
+}  // namespace doppel::engine::interp
