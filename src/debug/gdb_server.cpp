@@ -19,6 +19,7 @@
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -148,11 +149,19 @@ class GdbServer::Impl {
       quit = quit_;
     }
     for (const Stop& stop : stops) {
-      if (connection_) connection_->session().target_stopped(stop);
+      if (connection_)
+        connection_->session().target_stopped(stop);
+      else
+        resume_all();  // it was under way when the debugger left
     }
     if (ended && connection_) connection_->session().target_ended(*ended);
     if (quit) disconnect();
     return !quit;
+  }
+
+  void resume_all() {
+    const std::vector<ResumeAction> actions(target_.vcpu_count(), ResumeAction::Continue);
+    target_.resume(actions, {});
   }
 
   void accept_client() {
