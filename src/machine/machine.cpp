@@ -297,6 +297,9 @@ void Machine::set_debug_listener(std::function<void(unsigned, const engine::Exit
 void Machine::set_debug_request(unsigned vcpu, const engine::DebugRequest& request) {
   impl_->processors[vcpu]->vcpu.runner().set_debug(request);
 }
+void Machine::hold(unsigned vcpu, bool held) {
+  impl_->processors[vcpu]->vcpu.hold(held);
+}
 x86::CpuState Machine::cpu_state(unsigned vcpu) {
   x86::CpuState state;
   impl_->processors[vcpu]->vcpu.runner().store(state);

@@ -84,6 +84,8 @@ class Machine {
   /// level, which the listener's side undoes by resume()). Pass nullptr to detach.
   void set_debug_listener(std::function<void(unsigned vcpu, const engine::Exit& exit)> listener);
   void set_debug_request(unsigned vcpu, const engine::DebugRequest& request);
+  /// A held processor stays where it is when the machine goes on: the debugger steps another alone.
+  void hold(unsigned vcpu, bool held);
   x86::CpuState cpu_state(unsigned vcpu);
   void set_cpu_state(unsigned vcpu, const x86::CpuState& state);
   /// By linear address, as that processor sees memory now; false when a byte is not mapped to RAM.

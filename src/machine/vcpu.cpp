@@ -76,6 +76,10 @@ void Vcpu::thread_main(const std::function<void(Result<void>)>& on_started) {
   if (!usable) return;
 
   while (gate_.pass()) {
+    if (held_) {
+      gate_.await_close();
+      continue;
+    }
     serve_timers();
     const time::Nanoseconds deadline = next_deadline();
     if (deadline != time::kNever) deadline_signal_.arm(clock_.host_time(deadline));

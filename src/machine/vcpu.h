@@ -40,6 +40,9 @@ class Vcpu {
   void notify(std::uint32_t attention_bits);
   void notify_sipi(std::uint8_t vector);
 
+  /// Only while the gate is closed: whether to wait for it to close again when it opens, instead of running.
+  void hold(bool held) { held_ = held; }
+
   x86::Attention& attention() { return attention_; }
   time::TimerQueue& timers() { return timers_; }
   engine::VcpuRunner& runner() { return *runner_; }
@@ -64,6 +67,7 @@ class Vcpu {
   std::unique_ptr<engine::VcpuRunner> runner_;
   std::thread thread_;
   std::atomic<std::thread::id> thread_id_;
+  std::atomic<bool> held_ = false;
 };
 
 }  // namespace doppel::machine
