@@ -10,13 +10,13 @@ measure() {  # measure NAME COMMAND...
 	echo "$name $(($(now) - start))"
 }
 
-hash() { head -c 8000000 /dev/zero | sha256sum; }
-compress() { seq 1 100000 | gzip -c; }
-script() { awk 'BEGIN { for (i = 0; i < 300000; i++) { a[i % 997] = a[(i * 7) % 997] + i % 3 } print a[5] }'; }
-sorting() { seq 1 30000 | awk '{ print ($1 * 7919) % 30011 }' | sort -n | tail -n 1; }
-fork() { i=0; while [ $i -lt 300 ]; do (:); i=$((i + 1)); done; }
-exec_() { i=0; while [ $i -lt 100 ]; do /bin/busybox true; i=$((i + 1)); done; }
-syscalls() { dd if=/dev/zero of=/dev/null bs=1 count=100000 2>/dev/null; }
+hash() { head -c 4000000 /dev/zero | sha256sum; }
+compress() { seq 1 50000 | gzip -c; }
+script() { awk 'BEGIN { for (i = 0; i < 100000; i++) { a[i % 997] = a[(i * 7) % 997] + i % 3 } print a[5] }'; }
+sorting() { seq 1 15000 | awk '{ print ($1 * 7919) % 30011 }' | sort -n | tail -n 1; }
+fork() { i=0; while [ $i -lt 150 ]; do (:); i=$((i + 1)); done; }
+exec_() { i=0; while [ $i -lt 50 ]; do /bin/busybox true; i=$((i + 1)); done; }
+syscalls() { dd if=/dev/zero of=/dev/null bs=1 count=50000 2>/dev/null; }
 
 measure integer /tmp/integer
 measure sha256 hash
