@@ -23,14 +23,19 @@ foreach(name kernels/cloud kernels/generic kernels/rt kernels/newest kernels/i68
 endforeach()
 
 file(GLOB_RECURSE guest_rootfs CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/guest/rootfs/*")
+file(GLOB_RECURSE guest_modules CONFIGURE_DEPENDS "${DOPPEL_GUEST_CACHE}/modules/*.ko")
+set(modules_amd64)
+if(guest_modules)
+  set(modules_amd64 "${DOPPEL_GUEST_CACHE}/modules")
+endif()
 set(guest_files)
 foreach(arch amd64 i386)
   if(EXISTS "${DOPPEL_GUEST_CACHE}/busybox-${arch}" AND EXISTS "${DOPPEL_GUEST_CACHE}/busybox-amd64")
     add_custom_command(
       OUTPUT "${DOPPEL_GUEST_DIR}/initramfs-${arch}"
       COMMAND "${CMAKE_SOURCE_DIR}/guest/mkinitramfs" "${DOPPEL_GUEST_CACHE}/busybox-${arch}"
-              "${DOPPEL_GUEST_DIR}/initramfs-${arch}" "${DOPPEL_GUEST_CACHE}/busybox-amd64"
-      DEPENDS "${CMAKE_SOURCE_DIR}/guest/mkinitramfs" "${DOPPEL_GUEST_CACHE}/busybox-${arch}" ${guest_rootfs}
+              "${DOPPEL_GUEST_DIR}/initramfs-${arch}" "${DOPPEL_GUEST_CACHE}/busybox-amd64" ${modules_${arch}}
+      DEPENDS "${CMAKE_SOURCE_DIR}/guest/mkinitramfs" "${DOPPEL_GUEST_CACHE}/busybox-${arch}" ${guest_rootfs} ${guest_modules}
       VERBATIM)
     list(APPEND guest_files "${DOPPEL_GUEST_DIR}/initramfs-${arch}")
   endif()
