@@ -65,7 +65,7 @@ TEST_F(Address, LimitsAndDefaultSegmentsInProtectedMode) {
   EXPECT_EQ(linear({0x8B, 0x03}, 2), 0x10FFDU);
   EXPECT_FAULT_CODE(kGp, 0, linear({0x8B, 0x03}, 4));
   EXPECT_EQ(linear({0x8B, 0x45, 0x00}, 4), 0x20FFDU);
-  EXPECT_FAULT_CODE(kGp, 0, linear({0x3E, 0x8B, 0x45, 0x00}, 4)) << "DS: on EBP";
+  EXPECT_FAULT_CODE(kGp, 0, linear({0x3E, 0x8B, 0x45, 0x00}, 4));  // DS: on EBP
 }
 
 }  // namespace

@@ -151,7 +151,7 @@ TEST_F(SystemControl, LldtOfTheNullSelectorUnloads) {
   execute({0x0F, 0x00, 0xD0});
   EXPECT_EQ(cpu.state.ldtr.selector, 0);
   EXPECT_TRUE(cpu.state.ldtr.unusable());
-  EXPECT_FAULT_CODE(kGp, 0, execute({0x0F, 0x00, 0xD8})) << "but TR has to point somewhere";
+  EXPECT_FAULT_CODE(kGp, 0, execute({0x0F, 0x00, 0xD8}));  // but TR has to point somewhere
 }
 
 TEST_F(SystemControl, SldtZeroExtendsIntoRegisters) {

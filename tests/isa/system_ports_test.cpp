@@ -50,7 +50,7 @@ TEST_F(SystemPorts, UsersNeedIoplOrTheBitMap) {
   EXPECT_FAULT_CODE(kGp, 0, execute({0xE5, 0x61}));  // 61h–64h
   EXPECT_FAULT_CODE(kGp, 0, execute({0xE6, 0x64}));
   gpr(x86::kRdx) = 0x100;
-  EXPECT_FAULT_CODE(kGp, 0, execute({0xEE})) << "past the end of the bit map";
+  EXPECT_FAULT_CODE(kGp, 0, execute({0xEE}));  // past the end of the bit map
   gpr(x86::kRcx) = 1;
   EXPECT_FAULT_CODE(kGp, 0, execute({0xF3, 0x6E}));
   set_iopl(3);

@@ -44,7 +44,7 @@ TEST_F(SystemProcessor, InvpcidReadsItsDescriptor) {
   EXPECT_FAULT_CODE(kGp, 0, execute({0x66, 0x0F, 0x38, 0x82, 0x03}));
   gpr(x86::kRax) = 1;
   poke_physical<std::uint64_t>(kData, 1 << 12);
-  EXPECT_FAULT_CODE(kGp, 0, execute({0x66, 0x0F, 0x38, 0x82, 0x03})) << "reserved bits of the descriptor";
+  EXPECT_FAULT_CODE(kGp, 0, execute({0x66, 0x0F, 0x38, 0x82, 0x03}));  // reserved bits of the descriptor
   enter_64_bit(3);
   EXPECT_FAULT_CODE(kGp, 0, execute({0x66, 0x0F, 0x38, 0x82, 0x03}));
 }
@@ -128,7 +128,7 @@ TEST_F(SystemProcessor, Xcr0NeedsOsxsave) {
   execute({0x0F, 0x01, 0xD1});
   EXPECT_EQ(cpu.state.xcr0, 3U);
   gpr(x86::kRax) = 2;
-  EXPECT_FAULT_CODE(kGp, 0, execute({0x0F, 0x01, 0xD1})) << "x87 cannot be off";
+  EXPECT_FAULT_CODE(kGp, 0, execute({0x0F, 0x01, 0xD1}));  // x87 cannot be off
   gpr(x86::kRcx) = 7;
   EXPECT_FAULT_CODE(kGp, 0, execute({0x0F, 0x01, 0xD0}));
   EXPECT_FAULT_CODE(kGp, 0, execute({0x0F, 0x01, 0xD1}));

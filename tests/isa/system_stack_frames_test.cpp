@@ -67,9 +67,7 @@ TEST_F(SystemStackFrames, PushaStoresTheOldStackPointerAndPopaSkipsIt) {
   for (unsigned i = 0; i < 8; ++i)
     if (i != x86::kRsp) cpu.state.gpr[i] = 0;
   execute({0x61});
-  for (unsigned i = 0; i < 8; ++i)
-    if (i != x86::kRsp) EXPECT_EQ(cpu.state.gpr[i], 0x100 + i);
-  EXPECT_EQ(gpr(x86::kRsp), kStackTop);
+  for (unsigned i = 0; i < 8; ++i) EXPECT_EQ(cpu.state.gpr[i], i == x86::kRsp ? kStackTop : 0x100 + i);
 }
 
 TEST_F(SystemStackFrames, PushaThatRunsOutOfStackMovesNothing) {
