@@ -8,7 +8,8 @@ namespace {
 
 using Feature = x86::CpuidModel::Feature;
 
-/// Sets that every x86-64 processor has.
+/// Sets that every x86-64 processor has, and those of VMCALL and VMMCALL: of these two nobody has the rest, which is
+/// then undefined.
 constexpr std::array kBaseline{
     ZYDIS_ISA_SET_I86,        ZYDIS_ISA_SET_I186,         ZYDIS_ISA_SET_I286REAL, ZYDIS_ISA_SET_I286PROTECTED,
     ZYDIS_ISA_SET_I386,       ZYDIS_ISA_SET_I486,         ZYDIS_ISA_SET_I486REAL, ZYDIS_ISA_SET_PENTIUMREAL,
@@ -17,6 +18,7 @@ constexpr std::array kBaseline{
     ZYDIS_ISA_SET_SSE,        ZYDIS_ISA_SET_SSE2,         ZYDIS_ISA_SET_SSE2MMX,  ZYDIS_ISA_SET_SSEMXCSR,
     ZYDIS_ISA_SET_CLFSH,      ZYDIS_ISA_SET_SSE_PREFETCH, ZYDIS_ISA_SET_LAHF,     ZYDIS_ISA_SET_LONGMODE,
     ZYDIS_ISA_SET_PAUSE,      ZYDIS_ISA_SET_PREFETCH_NOP, ZYDIS_ISA_SET_RDPMC,    ZYDIS_ISA_SET_AMD,
+    ZYDIS_ISA_SET_VTX,        ZYDIS_ISA_SET_SVM,
 };
 
 struct FeatureOfSet {
