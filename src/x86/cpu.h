@@ -35,7 +35,6 @@ struct Cpu {
 
   CpuState state;
   CpuPorts ports;
-  Mmu mmu;
   std::uint64_t instruction_start = 0;
   std::uint64_t instructions = 0;  ///< retired since creation, for statistics
   /// The instruction under way began with TF set, so a single-step trap follows it (events.h).
@@ -43,6 +42,7 @@ struct Cpu {
   /// Attention::kInterrupt has been taken, but interrupt_pending() could not be asked yet, or may say yes once more.
   /// An engine sets it when it loads another state.
   bool interrupt_waiting = true;
+  Mmu mmu;
 
   /// Guest TSC now.
   std::uint64_t tsc() const { return time::ticks_at(ports.clock.now(), time::kTscHz) + state.tsc_offset; }
