@@ -1,6 +1,7 @@
 #include "boot/acpi/aml.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace doppel::boot::acpi::aml {
 namespace {
@@ -13,7 +14,7 @@ constexpr std::uint8_t kZeroOp = 0x00, kOneOp = 0x01, kNameOp = 0x08, kBytePrefi
 constexpr std::size_t kSegmentLength = 4;
 
 void append(Bytes& to, const Bytes& more) {
-  to.insert(to.end(), more.begin(), more.end());
+  std::copy(more.begin(), more.end(), std::back_inserter(to));
 }
 
 template <class T>
