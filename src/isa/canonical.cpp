@@ -35,7 +35,8 @@ bool is_shift(ZydisMnemonic mnemonic) {
 /// Instructions that leave bits of their destination as they were although Zydis calls it only written: BSF and BSR of
 /// zero, the unselected half of scalar and half-register moves.
 bool keeps_destination(const Insn& insn) {
-  return insn.mnemonic == ZYDIS_MNEMONIC_BSF || insn.mnemonic == ZYDIS_MNEMONIC_BSR || insn.unit == Unit::Sse;
+  return insn.mnemonic == ZYDIS_MNEMONIC_BSF || insn.mnemonic == ZYDIS_MNEMONIC_BSR || insn.unit == Unit::Sse ||
+         insn.unit == Unit::Mmx;
 }
 
 /// Conversions between MMX and XMM registers, for which Zydis has no exception class.
@@ -95,6 +96,9 @@ class Builder {
     request_.allowed_encodings =
         static_cast<ZydisEncodableEncoding>(ZYDIS_ENCODABLE_ENCODING_LEGACY | ZYDIS_ENCODABLE_ENCODING_VEX);
     if (insn_.lock) request_.prefixes |= ZYDIS_ATTRIB_HAS_LOCK;
+    if (depends_on_operand_size(insn_.mnemonic)) {
+      request_.operand_size_hint = insn_.operand_size == 8 ? ZYDIS_OPERAND_SIZE_HINT_64 : ZYDIS_OPERAND_SIZE_HINT_32;
+    }
     if (insn_.operand_count > out_.slot.size()) return false;
     // IMUL r, r/m, imm is IMUL r, r/m with the immediate as what the destination holds before.
     const bool imul3 = insn_.mnemonic == ZYDIS_MNEMONIC_IMUL && insn_.operand_count == 3;
@@ -104,6 +108,7 @@ class Builder {
     }
     if (imul3) {
       out_.slot[0].source = OperandSource::Immediate;
+      out_.slot[0].low_word = insn_.op[0].size == 2;
       out_.slot[0].read = true;
     }
     ZyanUSize length = out_.bytes.size();
@@ -131,9 +136,9 @@ class Builder {
         [[fallthrough]];
       case OperandKind::GprHigh:
         slot.source = OperandSource::Register;
-        slot.host = static_cast<std::uint8_t>(kFirstGpr + i);
+        slot.host = next_gpr_++;
         encoded.reg.value = gpr(slot.host, operand.size);
-        return i < 3;
+        return slot.host < kFirstGpr + 3;
       case OperandKind::Mmx:
         slot.source = OperandSource::Register;
         slot.host = static_cast<std::uint8_t>(i);
@@ -187,7 +192,7 @@ class Builder {
     Canonical::Slot& slot = out_.slot[i];
     slot.kind = OperandKind::Gpr;
     slot.source = OperandSource::Immediate;
-    slot.host = static_cast<std::uint8_t>(kFirstGpr + i);
+    slot.host = next_gpr_++;
     slot.read = true;
     request_.operands[i].reg.value = gpr(slot.host, insn_.op[0].size);
   }
@@ -280,12 +285,19 @@ class Builder {
   const Insn& insn_;
   Canonical& out_;
   ZydisEncoderRequest request_{};
+  std::uint8_t next_gpr_ = kFirstGpr;
 };
 
 }  // namespace
 
 bool bakes_immediate(const Insn& insn) {
   return !takes_register_for_immediate(insn.mnemonic) && insn.mnemonic != ZYDIS_MNEMONIC_IMUL;
+}
+
+/// The string comparisons take their lengths from EAX and EDX or from RAX and RDX.
+bool depends_on_operand_size(ZydisMnemonic mnemonic) {
+  return mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || mnemonic == ZYDIS_MNEMONIC_PCMPESTRM ||
+         mnemonic == ZYDIS_MNEMONIC_VPCMPESTRI || mnemonic == ZYDIS_MNEMONIC_VPCMPESTRM;
 }
 
 bool canonicalize(const Insn& insn, Canonical& canonical) {

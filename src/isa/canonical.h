@@ -15,7 +15,8 @@ enum class OperandSource : std::uint8_t {
 };
 
 /// How a guest's instruction is written for the host: the same instruction on registers that generated code has chosen,
-/// so that few distinct ones exist. Explicit operand i is r8 + i, xmm1 + i or mm i; memory is [r11].
+/// so that few distinct ones exist. Explicit general registers are r8, r9, r10 in turn, vector operand i
+/// is xmm1 + i, MMX operand i mm i; memory is [r11].
 struct Canonical {
   std::array<std::uint8_t, 15> bytes{};
   std::uint8_t length = 0;
@@ -25,6 +26,7 @@ struct Canonical {
     OperandSource source = OperandSource::None;
     std::uint8_t host = 0;  ///< number of the host register
     bool read = false, written = false;
+    bool low_word = false;  ///< the immediate replaces the low 16 bits of the register only
   };
   std::array<Slot, 4> slot{};
 
@@ -48,6 +50,9 @@ struct Canonical {
 
 /// Whether the instruction's immediate, a byte then, is part of its canonical form, instead of an operand.
 bool bakes_immediate(const Insn& insn);
+
+/// Whether Insn::operand_size, which no explicit operand shows, changes what the instruction does.
+bool depends_on_operand_size(ZydisMnemonic mnemonic);
 
 /// False when the instruction cannot be written so.
 bool canonicalize(const Insn& insn, Canonical& canonical);

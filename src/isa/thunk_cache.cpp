@@ -27,6 +27,7 @@ std::string ThunkCache::shape_of(const Insn& insn) {
   add(insn.mnemonic & 0xFF);
   add(static_cast<unsigned>(insn.mnemonic) >> 8);
   add(insn.lock);
+  if (depends_on_operand_size(insn.mnemonic)) add(insn.operand_size);
   for (unsigned i = 0; i < insn.operand_count; ++i) {
     const Operand& operand = insn.op[i];
     add(static_cast<unsigned>(operand.kind));

@@ -2,6 +2,7 @@
 
 #include <asmjit/x86.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 
@@ -178,7 +179,10 @@ class Emitter {
   void load_operands() {
     for (unsigned i = 0; i < canonical_.slot.size(); ++i) {
       const Canonical::Slot& slot = canonical_.slot[i];
-      if (slot.source == OperandSource::Immediate) {
+      if (slot.low_word) {
+        a_.mov(host::gpq(slot.host), operand_register(i, 8));
+        a_.mov(host::gpw(slot.host), field(offsetof(DecodedOp, imm), 2));
+      } else if (slot.source == OperandSource::Immediate) {
         a_.mov(host::gpq(slot.host), field(offsetof(DecodedOp, imm), 8));
       } else if (slot.source == OperandSource::Register) {
         load_register(i, slot);
@@ -242,7 +246,10 @@ class Emitter {
       if ((canonical_.gpr_written >> i & 1) != 0) a_.mov(gpr(i), host::gpq(i));
     }
     restore_rbx();
-    if (canonical_.xmm0_written) a_.movups(state(offsetof(CpuState, ymm), 16), host::xmm0);
+    if (canonical_.xmm0_written) {
+      canonical_.unit == Unit::Avx ? a_.vmovups(state(offsetof(CpuState, ymm), 32), host::ymm0)
+                                   : a_.movups(state(offsetof(CpuState, ymm), 16), host::xmm0);
+    }
     // Backwards: where both operands are the same register, the first one's value is what stays.
     for (unsigned i = static_cast<unsigned>(canonical_.slot.size()); i-- > 0;) {
       const Canonical::Slot& slot = canonical_.slot[i];
@@ -256,7 +263,12 @@ class Emitter {
         a_.mov(operand_register(i, 1), host::gpb(slot.host));
         break;
       case OperandKind::Gpr:
-        a_.mov(operand_register(i, 8), host::gpq(slot.host));
+        // XCHG and XADD of two parts of one register: each stores its own.
+        if (writes_high_byte()) {
+          a_.mov(operand_register(i, 1), host::gpb(slot.host));
+        } else {
+          a_.mov(operand_register(i, 8), host::gpq(slot.host));
+        }
         break;
       case OperandKind::Mmx:
         a_.movq(operand_register(i, 8), host::mm(slot.host));
@@ -272,6 +284,11 @@ class Emitter {
       default:
         break;
     }
+  }
+
+  bool writes_high_byte() const {
+    return std::any_of(canonical_.slot.begin(), canonical_.slot.end(),
+                       [](const Canonical::Slot& slot) { return slot.kind == OperandKind::GprHigh && slot.written; });
   }
 
   void store_flags() {

@@ -54,6 +54,26 @@ inline CpuState long_mode(memory::GuestMemory& memory) {
   return state;
 }
 
+inline constexpr std::uint64_t kGdtAddress = 0x4000, kIdtAddress = 0x5000, kHandlers = 0x8000;
+inline constexpr std::uint64_t kHandlerSize = 16;
+
+/// A GDT for long_mode()'s selectors and an IDT whose handlers halt: HLT for vector n lies at handler_address(n).
+inline void install_handlers(memory::GuestMemory& memory, CpuState& state) {
+  constexpr std::uint64_t kCode64 = 0x00AF'9B00'0000'FFFF, kData = 0x00CF'9300'0000'FFFF;
+  constexpr std::uint64_t kInterruptGate = 0x8E00, kCodeSelector = 0x08;
+  EXPECT_TRUE(memory.write_value(kGdtAddress + 8, kCode64));
+  EXPECT_TRUE(memory.write_value(kGdtAddress + 16, kData));
+  for (std::uint64_t vector = 0; vector < 256; ++vector) {
+    const std::uint64_t handler = kHandlers + vector * kHandlerSize;
+    EXPECT_TRUE(memory.write_value(handler, std::uint8_t{0xF4}));
+    const std::uint64_t gate = (handler & 0xFFFF) | kCodeSelector << 16 | kInterruptGate << 32 | (handler >> 16) << 48;
+    EXPECT_TRUE(memory.write_value(kIdtAddress + 16 * vector, gate));
+    EXPECT_TRUE(memory.write_value(kIdtAddress + 16 * vector + 8, handler >> 32));
+  }
+  state.gdtr = {kGdtAddress, 23};
+  state.idtr = {kIdtAddress, 0xFFF};
+}
+
 /// What asmjit makes of `write`, to run at `address`.
 inline std::vector<std::byte> assemble(std::uint64_t address, const std::function<void(asmjit::x86::Assembler&)>& write,
                                        asmjit::Arch arch = asmjit::Arch::kX64) {

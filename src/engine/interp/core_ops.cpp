@@ -120,7 +120,7 @@ void run_mmx(ThunkContext* thunk_context, const DecodedOp* op) {
   begin(context, op);
   require_unit(context.cpu, *op->insn);
   const x86::FpuState before = context.cpu.state.fpu;
-  if (op->insn->mnemonic != ZYDIS_MNEMONIC_EMMS) enter_mmx(context.cpu.state.fpu);
+  enter_mmx(context.cpu.state.fpu);
   try {
     run(context, op);
   } catch (...) {

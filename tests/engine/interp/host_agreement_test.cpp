@@ -1,0 +1,288 @@
+#include <signal.h>
+#include <sys/mman.h>
+
+#include <array>
+#include <csetjmp>
+#include <cstring>
+#include <random>
+#include <set>
+
+#include "engine/guest_program.h"
+#include "isa/decoder.h"
+#include "isa/op_table.h"
+
+/// Random instructions of the class that the host executes, run on the interpreter and directly: whatever thunks load,
+/// encode and store must come out the same. (Whether the host is right is not the question here.)
+namespace doppel::engine::test {
+namespace {
+
+using isa::Insn;
+using isa::OperandKind;
+
+/// Everything an instruction can see or change, at an address that absolute 32-bit addressing reaches.
+struct alignas(64) NativeState {
+  x86::FpuState fpu;
+  std::array<x86::Ymm, 16> ymm;
+  std::array<std::uint64_t, 16> gpr;
+  std::uint64_t rflags;
+  std::uint64_t host_rsp;
+};
+constexpr std::uint64_t kNativeState = 0x50'0000, kNativeCode = 0x60'0000, kBuffer = kDataAddress;
+constexpr std::size_t kBufferSize = 4096;
+
+NativeState& native() {
+  return *reinterpret_cast<NativeState*>(kNativeState);
+}
+
+sigjmp_buf recovery;
+volatile sig_atomic_t trapped = 0;
+void on_trap(int, siginfo_t*, void* context) {
+  trapped = static_cast<int>(static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_TRAPNO]);
+  siglongjmp(recovery, 1);
+}
+
+constexpr std::uint64_t kStatus = x86::rflags::kStatus;
+constexpr int kNoTrap = -1;
+
+class HostAgreement : public GuestProgram {
+ protected:
+  void SetUp() override {
+    map(kNativeState, sizeof(NativeState));
+    map(kNativeCode, 4096);
+    map(kBuffer, kBufferSize);
+  }
+  void TearDown() override {
+    munmap(reinterpret_cast<void*>(kNativeState), sizeof(NativeState));
+    munmap(reinterpret_cast<void*>(kNativeCode), 4096);
+    munmap(reinterpret_cast<void*>(kBuffer), kBufferSize);
+  }
+  static void map(std::uint64_t address, std::size_t size) {
+    void* wanted = reinterpret_cast<void*>(address);
+    ASSERT_EQ(mmap(wanted, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+              wanted);
+  }
+
+  /// Executes the instruction with native()'s values. The vector of the exception that it raised, or kNoTrap.
+  static int run_natively(std::span<const std::byte> instruction) {
+    namespace h = asmjit::x86;
+    const auto field = [](std::size_t offset, std::uint32_t size) { return h::Mem(kNativeState + offset, size); };
+    const auto code = assemble(kNativeCode, [&](h::Assembler& a) {
+      for (const h::Gp& saved : {h::rbx, h::rbp, h::r12, h::r13, h::r14, h::r15}) a.push(saved);
+      a.mov(field(offsetof(NativeState, host_rsp), 8), h::rsp);
+      a.fxrstor64(field(offsetof(NativeState, fpu), 0));
+      for (unsigned i = 0; i < 16; ++i) a.vmovups(h::ymm(i), field(offsetof(NativeState, ymm) + 32UL * i, 32));
+      a.push(field(offsetof(NativeState, rflags), 8));
+      a.popfq();
+      for (unsigned i = 0; i < 16; ++i) {
+        if (i != x86::kRsp) a.mov(h::gpq(i), field(offsetof(NativeState, gpr) + 8UL * i, 8));
+      }
+      a.embed(instruction.data(), instruction.size());
+      a.mov(field(offsetof(NativeState, gpr), 8), h::rax);
+      for (unsigned i = 1; i < 16; ++i) {
+        if (i != x86::kRsp) a.mov(field(offsetof(NativeState, gpr) + 8UL * i, 8), h::gpq(i));
+      }
+      a.mov(h::rsp, field(offsetof(NativeState, host_rsp), 8));
+      a.pushfq();
+      a.pop(field(offsetof(NativeState, rflags), 8));
+      for (unsigned i = 0; i < 16; ++i) a.vmovups(field(offsetof(NativeState, ymm) + 32UL * i, 32), h::ymm(i));
+      a.fxsave64(field(offsetof(NativeState, fpu), 0));
+      for (const h::Gp& saved : {h::r15, h::r14, h::r13, h::r12, h::rbp, h::rbx}) a.pop(saved);
+      a.vzeroupper();
+      a.fninit();
+      a.ret();
+    });
+    void* page = reinterpret_cast<void*>(kNativeCode);
+    mprotect(page, 4096, PROT_READ | PROT_WRITE);
+    std::memcpy(page, code.data(), code.size());
+    mprotect(page, 4096, PROT_READ | PROT_EXEC);
+
+    struct sigaction action {};
+    action.sa_sigaction = on_trap;
+    action.sa_flags = SA_SIGINFO;
+    std::array<struct sigaction, 3> old{};
+    constexpr std::array kSignals{SIGFPE, SIGSEGV, SIGILL};
+    for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &old[i]);
+    const std::uint32_t mxcsr = __builtin_ia32_stmxcsr();
+    int vector = kNoTrap;
+    if (sigsetjmp(recovery, 1) == 0) {
+      reinterpret_cast<void (*)()>(kNativeCode)();
+    } else {
+      vector = trapped;
+      asm volatile("fninit");
+    }
+    __builtin_ia32_ldmxcsr(mxcsr);
+    for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &old[i], nullptr);
+    return vector;
+  }
+
+  std::mt19937_64 random_{12345};
+  isa::Decoder decoder_{cpuid};
+
+  std::uint64_t number() {
+    switch (random_() % 4) {
+      case 0:
+        return random_() % 64;
+      case 1:
+        return ~(random_() % 64);
+      case 2:
+        return std::uint64_t{1} << random_() % 64;
+      default:
+        return random_();
+    }
+  }
+
+  /// Random bytes of instruction; more of those that are likely to be one.
+  std::vector<std::byte> random_bytes() {
+    std::vector<std::byte> bytes;
+    const auto add = [&](unsigned value) { bytes.push_back(static_cast<std::byte>(value)); };
+    if (random_() % 4 == 0) add(0x66);
+    if (random_() % 6 == 0) add(random_() % 2 != 0 ? 0xF2 : 0xF3);
+    if (random_() % 12 == 0) add(0xF0);
+    const unsigned kind = random_() % 8;
+    if (kind < 3) {
+      if (random_() % 2 != 0) add(0x40 | random_() % 16);
+      add(random_());
+    } else if (kind < 6) {
+      if (random_() % 2 != 0) add(0x40 | random_() % 16);
+      add(0x0F);
+      if (random_() % 3 == 0) add(random_() % 2 != 0 ? 0x38 : 0x3A);
+      add(random_());
+    } else if (random_() % 2 != 0) {
+      bytes.clear();
+      add(0xC5);
+      add(random_());
+      add(random_());
+    } else {
+      bytes.clear();
+      add(0xC4);
+      add((random_() & 0xE0) | (1 + random_() % 3));
+      add(random_());
+      add(random_());
+    }
+    while (bytes.size() < isa::kMaxInsnLength) add(random_());
+    return bytes;
+  }
+
+  /// Points the memory operand into the buffer by setting its base register; false where that cannot be.
+  bool place_memory(const Insn& insn) {
+    if (insn.mem.address_size != 8 || insn.mem.gather) return false;
+    bool has_memory = false;
+    for (unsigned i = 0; i < insn.operand_count; ++i) has_memory |= insn.op[i].kind == OperandKind::Memory;
+    if (!has_memory) return true;
+    const auto& mem = insn.mem;
+    if (mem.base >= isa::kRipRegister || mem.base == x86::kRsp || mem.base == mem.index) return false;
+    if (mem.segment == SegReg::Fs || mem.segment == SegReg::Gs) return false;
+    std::uint64_t address = kBuffer + 1024 + (random_() % 8 != 0 ? 64 * (random_() % 16) : random_() % 1024);
+    if (mem.index != isa::kNoRegister) {
+      native().gpr[mem.index] = number();
+      address -= native().gpr[mem.index] * mem.scale;
+    }
+    native().gpr[mem.base] = address - static_cast<std::uint64_t>(mem.displacement);
+    // Bit offsets reach out of the operand, but must not leave the buffer.
+    const bool bits = insn.mnemonic == ZYDIS_MNEMONIC_BT || insn.mnemonic == ZYDIS_MNEMONIC_BTS ||
+                      insn.mnemonic == ZYDIS_MNEMONIC_BTR || insn.mnemonic == ZYDIS_MNEMONIC_BTC;
+    if (bits && insn.op[1].kind == OperandKind::Gpr) {
+      if (insn.op[1].reg == mem.base || insn.op[1].reg == mem.index) return false;
+      native().gpr[insn.op[1].reg] = random_() % 16000 - 8000;
+    }
+    return true;
+  }
+
+  void randomize() {
+    for (std::uint64_t& value : native().gpr) value = number();
+    native().rflags = (random_() & kStatus) | 2 | x86::rflags::kIf;
+    for (x86::Ymm& ymm : native().ymm) {
+      for (std::uint64_t& value : ymm.qword) value = number();
+    }
+    native().fpu = {};
+    native().fpu.mxcsr = random_() % 8 != 0 ? 0x1F80 | (random_() & 0xE040) : 0x1F80 & ~(1U << (7 + random_() % 6));
+    native().fpu.fcw = static_cast<std::uint16_t>(0x37F | (random_() & 0xF00));
+    native().fpu.ftw = static_cast<std::uint8_t>(random_());
+    native().fpu.fsw = static_cast<std::uint16_t>((random_() % 8) << 11);
+    for (auto& st : native().fpu.st) {
+      st.significand = random_() | std::uint64_t{1} << 63;
+      st.sign_exponent = static_cast<std::uint16_t>((0x3FFF + random_() % 16) | (random_() & 0x8000));
+    }
+    auto* buffer = reinterpret_cast<std::uint64_t*>(kBuffer);
+    for (std::size_t i = 0; i < kBufferSize / 8; ++i) buffer[i] = number();
+  }
+
+  static std::string text(std::span<const std::byte> bytes) {
+    ZydisDisassembledInstruction shown;
+    ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, 0, bytes.data(), bytes.size(), &shown);
+    return shown.text;
+  }
+
+  bool usable(const Insn& insn) const {
+    if (isa::op_class(insn) != isa::OpClass::HostAlu) return false;
+    for (unsigned i = 0; i < insn.operand_count; ++i) {
+      const isa::Operand& operand = insn.op[i];
+      if (operand.kind == OperandKind::Gpr && operand.reg == x86::kRsp) return false;
+    }
+    // FDP and FIP differ by where the code is, and FNSTENV and its like are helpers anyway.
+    return true;
+  }
+};
+
+TEST_F(HostAgreement, random_instructions) {
+  constexpr unsigned kInstructions = 20'000;
+  std::set<ZydisMnemonic> seen;
+  unsigned failures = 0;
+  for (unsigned done = 0; done < kInstructions && failures < 20;) {
+    std::vector<std::byte> bytes = random_bytes();
+    Insn insn;
+    if (decoder_.decode(bytes, isa::CodeSize::Bits64, true, insn) != isa::DecodeStatus::Ok || !usable(insn)) continue;
+    randomize();
+    if (!place_memory(insn)) continue;
+    bytes.resize(insn.length);
+    ++done;
+    seen.insert(insn.mnemonic);
+
+    state = long_mode(memory);
+    install_handlers(memory, state);
+    state.rip = kCodeAddress;
+    state.gpr = native().gpr;
+    state.gpr[x86::kRsp] = kStackTop;
+    state.set_rflags(native().rflags & ~x86::rflags::kIf);
+    state.ymm = native().ymm;
+    state.fpu = native().fpu;
+    place(kBuffer, {reinterpret_cast<const std::byte*>(kBuffer), kBufferSize});
+    place(kCodeAddress, bytes);
+    place(kCodeAddress + bytes.size(), {0xF4});
+
+    const int trap = run_natively(bytes);
+    const ExitReason reason = run();
+    const std::string what = text(bytes);
+    const unsigned before =
+        static_cast<unsigned>(testing::UnitTest::GetInstance()->current_test_info()->result()->total_part_count());
+    ASSERT_EQ(reason, ExitReason::Halted) << what;
+    EXPECT_EQ(exception() ? static_cast<int>(*exception()) : kNoTrap, trap) << what;
+    if (trap == kNoTrap && !exception()) {
+      for (unsigned i = 0; i < 16; ++i) {
+        if (i == x86::kRsp) native().gpr[i] = state.gpr[i];
+        EXPECT_EQ(state.gpr[i], native().gpr[i]) << what << " gpr " << i;
+        EXPECT_EQ(state.ymm[i].qword, native().ymm[i].qword) << what << " ymm " << i;
+        if (i < 8) {
+          EXPECT_EQ(state.fpu.st[i].significand, native().fpu.st[i].significand) << what << " st " << i;
+          EXPECT_EQ(state.fpu.st[i].sign_exponent, native().fpu.st[i].sign_exponent) << what << " st " << i;
+        }
+      }
+      EXPECT_EQ(status_flags(), native().rflags & kStatus) << what;
+      EXPECT_EQ(state.fpu.mxcsr, native().fpu.mxcsr) << what;
+      EXPECT_EQ(state.fpu.fcw, native().fpu.fcw) << what;
+      EXPECT_EQ(state.fpu.fsw, native().fpu.fsw) << what;
+      EXPECT_EQ(state.fpu.ftw, native().fpu.ftw) << what;
+      std::array<std::byte, kBufferSize> guest;
+      ASSERT_TRUE(memory.read(kBuffer, guest));
+      EXPECT_EQ(std::memcmp(guest.data(), reinterpret_cast<const void*>(kBuffer), kBufferSize), 0) << what;
+    }
+    if (static_cast<unsigned>(testing::UnitTest::GetInstance()->current_test_info()->result()->total_part_count()) !=
+        before)
+      ++failures;
+  }
+  RecordProperty("mnemonics", static_cast<int>(seen.size()));
+  EXPECT_GT(seen.size(), 300U);
+}
+
+}  // namespace
+}  // namespace doppel::engine::test
