@@ -54,6 +54,12 @@ pid_t read_pid(const UniqueFd& file) {
   return pid;
 }
 
+/// The pid file is written once, when the VM starts.
+std::int64_t start_time(const UniqueFd& file) {
+  struct stat status {};
+  return ::fstat(file.get(), &status) == 0 ? status.st_mtime : 0;
+}
+
 void remove(const VmPaths& paths) {
   std::error_code ignored;
   std::filesystem::remove_all(paths.directory, ignored);
@@ -156,7 +162,7 @@ Result<std::vector<RunningVm>> Registry::list() {
     const VmPaths paths = paths_of(name);
     const UniqueFd pid_file = open_pid_file(paths, 0);
     if (alive(pid_file)) {
-      running.push_back({std::move(name), read_pid(pid_file), paths});
+      running.push_back({std::move(name), read_pid(pid_file), start_time(pid_file), paths});
     } else {
       remove(paths);
     }

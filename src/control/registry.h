@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -52,6 +53,7 @@ class Registration {
 struct RunningVm {
   std::string name;
   pid_t pid;
+  std::int64_t started;  ///< seconds since the epoch
   VmPaths paths;
 };
 

@@ -1,0 +1,203 @@
+#include "cli/app.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/version.h"
+#include "cli/attach.h"
+#include "cli/completion.h"
+#include "cli/exit_status.h"
+#include "cli/logs.h"
+#include "cli/manage.h"
+#include "cli/message.h"
+#include "cli/run.h"
+
+namespace doppel::cli {
+namespace {
+
+constexpr const char* kExamples = R"(
+Examples:
+  doppel run                                   boot the built-in Linux to a shell; Ctrl-a x ends it
+  doppel run -c 'uname -a'                     run one command in it, exit with its status
+  doppel run ./bzImage --initrd ./initrd.img --append 'console=ttyS0'
+  doppel run --detach --name web --memory 2G --cpus 2
+  doppel ps                                    list machines; then: doppel console web, doppel stop web
+
+doppel COMMAND --help says more about each command.)";
+
+constexpr const char* kRunHelp = R"(
+Without KERNEL the built-in guest boots: Debian's kernel with a busybox shell. KERNEL is a file of one of these kinds,
+told apart by its contents: a Linux bzImage (as in /boot/vmlinuz-*), an ELF vmlinux with a PVH note, a Multiboot kernel.
+
+Examples:
+  doppel run                                   a shell; leaving it, or Ctrl-a x, ends the machine
+  doppel run -c 'make test' <input >output     one command; its input, output and exit status are doppel's
+  doppel run /boot/vmlinuz --initrd /boot/initrd.img --append 'console=ttyS0 single'
+  doppel run ./kernel.elf --module './app.bin --verbose'
+  doppel run --gdb :1234 --cpus 2              then, in gdb: target remote :1234
+
+In the console, Ctrl-a x ends the machine and Ctrl-a h lists the other keys.
+
+Exit status: 0 when the guest powers off, with -c the command's own; 2 for bad usage, 120 guest panic, 121 triple fault,
+122 the machine ended before the command did, 125 the host lacks something, 128 + N ended by signal N.)";
+
+/// What run_program() does once the arguments have been understood.
+using Action = std::function<int()>;
+
+/// The values that options are parsed into; they live as long as the program parses and acts.
+struct Arguments {
+  RunOptions run;
+  std::vector<std::string> names;
+  std::string name;
+  std::string shell;
+  bool as_json = false;
+  bool names_only = false;
+  bool follow = false;
+  unsigned timeout_s = 60;
+  Action action;
+};
+
+void add_run(CLI::App& app, Arguments& arguments) {
+  RunOptions& options = arguments.run;
+  CLI::App* const command = app.add_subcommand("run", "boot a machine");
+  command->footer(kRunHelp);
+  command->add_option("KERNEL", options.kernel, "the kernel to boot; default: the built-in guest");
+  command->add_option("-c,--command", options.command, "run CMD in the built-in guest and exit with its status")
+      ->type_name("CMD");
+  command->add_option("--initrd", options.initrds, "initial RAM disk; repeat for several")->type_name("FILE");
+  command->add_option("--append", options.append, "the kernel's command line; added to the built-in guest's own")
+      ->type_name("TEXT");
+  command->add_option("--module", options.modules, "a Multiboot module with its arguments; repeat for several")
+      ->type_name("'FILE ARGS'");
+  command->add_option("-m,--memory", options.memory, "RAM, 64M or more")->type_name("SIZE")->capture_default_str();
+  command->add_option("--cpus", options.cpus, "processors, 1 to 16")->type_name("N")->capture_default_str();
+  command->add_option("--engine", options.engine, "what executes the guest: auto or interp")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command->add_option("--name", options.name, "the machine's name for the other commands; default: vm1, vm2 …")
+      ->type_name("NAME");
+  command->add_flag("-d,--detach", options.detach, "leave the machine running in the background and print its name");
+  command->add_flag("--no-reboot", options.no_reboot, "end the machine when the guest reboots");
+  command
+      ->add_option("--gdb", options.gdb, "wait for gdb on a TCP port, on the loopback interface unless HOST is given")
+      ->type_name("[HOST]:PORT");
+  command
+      ->add_option("--log", options.log_level, "how much doppel says itself: trace, debug, info, warning, error, off")
+      ->type_name("LEVEL")
+      ->capture_default_str();
+  command->add_option("--log-file", options.log_file, "where it says so; default: standard error")->type_name("FILE");
+  command->callback([&arguments] { arguments.action = [&arguments] { return run(arguments.run); }; });
+}
+
+CLI::App* add_for_names(CLI::App& app, Arguments& arguments, const char* name, const char* description,
+                        int (*action)(const std::vector<std::string>&)) {
+  CLI::App* const command = app.add_subcommand(name, description);
+  command->add_option("NAME", arguments.names, "machines, as doppel ps lists them")->required();
+  command->callback(
+      [&arguments, action] { arguments.action = [&arguments, action] { return action(arguments.names); }; });
+  return command;
+}
+
+CLI::App* add_for_name(CLI::App& app, Arguments& arguments, const char* name, const char* description, Action action) {
+  CLI::App* const command = app.add_subcommand(name, description);
+  command->add_option("NAME", arguments.name, "a machine, as doppel ps lists it")->required();
+  command->callback([&arguments, action] { arguments.action = action; });
+  return command;
+}
+
+void add_management(CLI::App& app, Arguments& arguments) {
+  CLI::App* const ps = app.add_subcommand("ps", "list the machines that are running");
+  ps->add_flag("--json", arguments.as_json, "as JSON");
+  ps->add_flag("-q,--quiet", arguments.names_only, "names only");
+  ps->callback([&arguments] {
+    arguments.action = [&arguments] { return list_machines(arguments.as_json, arguments.names_only); };
+  });
+
+  add_for_name(app, arguments, "console", "connect this terminal to a machine's console", [&arguments] {
+    return attach_console(arguments.name);
+  })->footer("\nCtrl-a x leaves, and the machine goes on; Ctrl-a h lists the other keys.");
+  add_for_name(app, arguments, "logs", "print what a machine's console has shown", [&arguments] {
+    return print_logs(arguments.name, arguments.follow);
+  })->add_flag("-f,--follow", arguments.follow, "go on with what comes, until the machine ends");
+  add_for_names(app, arguments, "pause", "stop machines and their clocks", pause_machines);
+  add_for_names(app, arguments, "resume", "let paused machines go on", resume_machines);
+
+  CLI::App* const stop = add_for_names(app, arguments, "stop", "shut machines down with their power button", nullptr);
+  stop->add_option("-t,--timeout", arguments.timeout_s, "how long to wait for the guest")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0U, 86'400U))
+      ->capture_default_str();
+  stop->callback([&arguments] {
+    arguments.action = [&arguments] { return stop_machines(arguments.names, arguments.timeout_s); };
+  });
+  add_for_names(app, arguments, "kill", "end machines at once, without asking the guest", kill_machines);
+  add_for_name(app, arguments, "inspect", "print a machine's whole state as JSON",
+               [&arguments] { return inspect_machine(arguments.name); });
+  add_for_name(app, arguments, "stats", "print a machine's counters", [&arguments] {
+    return show_stats(arguments.name, arguments.as_json);
+  })->add_flag("--json", arguments.as_json, "as JSON");
+}
+
+void add_completion(CLI::App& app, Arguments& arguments) {
+  CLI::App* const command = app.add_subcommand("completion", "print a shell's completion script");
+  command->footer("\nFor example: doppel completion bash >~/.local/share/bash-completion/completions/doppel");
+  command->add_option("SHELL", arguments.shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  command->callback([&app, &arguments] {
+    arguments.action = [&app, &arguments] {
+      fmt::print("{}", completion_script(app, arguments.shell));
+      return exit_status::kSuccess;
+    };
+  });
+}
+
+/// CLI11's words for what is wrong, in one line with a way out.
+int report(const CLI::App& app, const CLI::ParseError& error) {
+  const auto chosen = app.get_subcommands();
+  const std::string help = chosen.empty() ? "doppel --help" : "doppel " + chosen.front()->get_name() + " --help";
+  std::string text = error.what();
+  constexpr std::string_view kUnexpected = "The following argument was not expected: ";
+  constexpr std::string_view kUnexpectedMany = "The following arguments were not expected: ";
+  for (const std::string_view prefix : {kUnexpected, kUnexpectedMany}) {
+    if (!text.starts_with(prefix)) continue;
+    text = text.substr(prefix.size());
+    text = (text.starts_with('-') ? "unknown option "
+            : chosen.empty()      ? "unknown command "
+                                  : "unexpected argument ") +
+           text;
+  }
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && chosen.empty()) text = "no command given";
+  complain(fmt::format("{}; see {}", text, help));
+  return exit_status::kUsage;
+}
+
+}  // namespace
+
+int run_program(int argc, const char* const* argv) {
+  CLI::App app("Doppel runs unmodified x86-64 operating systems in virtual machines, with or without hardware support.",
+               "doppel");
+  app.footer(kExamples);
+  app.set_version_flag("--version", "doppel " + std::string(version()));
+  app.require_subcommand(1);
+  Arguments arguments;
+  add_run(app, arguments);
+  add_management(app, arguments);
+  add_completion(app, arguments);
+  for (CLI::App* const command : app.get_subcommands({})) command->set_help_flag("-h,--help", "print this help");
+  app.set_help_flag("-h,--help", "print this help");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    return report(app, error);
+  }
+  return arguments.action();
+}
+
+}  // namespace doppel::cli

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "machine/config.h"
+
+namespace doppel::cli {
+
+/// `doppel run`, as the user wrote it.
+struct RunOptions {
+  std::string kernel;  ///< empty: the embedded guest
+  std::vector<std::string> initrds;
+  std::vector<std::string> modules;  ///< "FILE ARGUMENTS"
+  std::optional<std::string> append;
+  std::optional<std::string> command;  ///< of -c
+
+  std::string memory = "1G";
+  std::string cpus = "1";
+  std::string engine = "auto";
+  std::string name;
+  bool no_reboot = false;
+  bool detach = false;
+
+  std::string gdb;
+  std::string log_level = "warning";
+  std::string log_file;
+};
+
+/// What the guest should know of the terminal that its console is shown on.
+struct TerminalFacts {
+  std::optional<std::string> size;  ///< "80x24"
+  std::optional<std::string> type;  ///< $TERM; nothing: no terminal
+};
+
+/// Checks everything that can be checked without building a machine, and reads the files. Errors are the user's to
+/// mend.
+Result<machine::MachineConfig> make_config(const RunOptions& options, const TerminalFacts& terminal);
+
+/// Whether the shell of the embedded guest is what its console shows.
+bool runs_embedded_shell(const RunOptions& options);
+
+}  // namespace doppel::cli

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "cli/command_protocol.h"
+#include "cli/escape.h"
+#include "cli/input_source.h"
+#include "cli/run_options.h"
+#include "cli/signals.h"
+#include "cli/terminal.h"
+#include "control/console.h"
+#include "control/event_loop.h"
+#include "control/machine_vm.h"
+#include "control/output_queue.h"
+#include "control/registry.h"
+#include "control/serial_input.h"
+#include "control/server.h"
+#include "machine/machine.h"
+
+namespace doppel::cli {
+
+/// One running machine and all that surrounds it: the user's terminal or pipes, signals, the control and console
+/// sockets. A second thread serves those while the caller's runs the machine.
+class Session {
+ public:
+  struct Parts {
+    const RunOptions& options;
+    machine::Machine& machine;
+    control::EventLoop& loop;
+    Signals& signals;
+    RawTerminal* terminal;                ///< nullptr: standard input is no terminal, or not the guest's console
+    control::Registration* registration;  ///< nullptr: nobody else can reach this machine
+  };
+  explicit Session(const Parts& parts);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// Opens the sockets and connects the guest's serial ports.
+  Result<void> prepare();
+  /// Runs the machine until it ends and all output has been taken. `on_running` is called once the guest runs, in the
+  /// other thread. The exit status; errors have been printed.
+  int run(std::function<void()> on_running);
+
+ private:
+  void connect_console();
+  void connect_command();
+  void start_input();
+  void on_input_end();
+  void on_signal(int number);
+  void end_now();
+  void suspend();
+  void show_status();
+  std::vector<EscapeKey> escape_keys();
+  void await_running(std::function<void()> on_running);
+  void await_output();
+  int conclude(const Result<machine::Outcome>& outcome);
+
+  bool is_command() const { return parts_.options.command.has_value(); }
+
+  Parts parts_;
+  control::EventLoop& loop_;
+  machine::Machine& machine_;
+  control::MachineVm vm_;
+
+  std::shared_ptr<control::OutputQueue> output_, errors_;
+  control::SerialInput console_input_, command_input_;
+  control::Console console_;
+  std::optional<control::HttpServer> server_;
+  std::optional<InputSource> input_;
+  EscapeFilter escape_;
+  InputEncoder encoder_;
+  CommandProgress progress_;
+
+  // The loop's thread until it has ended.
+  int ended_by_signal_ = 0;
+  bool left_ = false;  ///< Ctrl-a x
+  bool line_open_ = false;
+};
+
+}  // namespace doppel::cli
