@@ -65,14 +65,17 @@ void add_run(CLI::App& app, Arguments& arguments) {
   RunOptions& options = arguments.run;
   CLI::App* const command = app.add_subcommand("run", "boot a machine");
   command->footer(kRunHelp);
-  command->add_option("KERNEL", options.kernel, "the kernel to boot; default: the built-in guest");
+  command->add_option("KERNEL", options.kernel, "the kernel to boot; default: the built-in guest")->type_name("FILE");
   command->add_option("-c,--command", options.command, "run CMD in the built-in guest and exit with its status")
       ->type_name("CMD");
-  command->add_option("--initrd", options.initrds, "initial RAM disk; repeat for several")->type_name("FILE");
+  command->add_option("--initrd", options.initrds, "initial RAM disk; repeat for several")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
   command->add_option("--append", options.append, "the kernel's command line; added to the built-in guest's own")
       ->type_name("TEXT");
   command->add_option("--module", options.modules, "a Multiboot module with its arguments; repeat for several")
-      ->type_name("'FILE ARGS'");
+      ->type_name("'FILE ARGS'")
+      ->allow_extra_args(false);
   command->add_option("-m,--memory", options.memory, "RAM, 64M or more")->type_name("SIZE")->capture_default_str();
   command->add_option("--cpus", options.cpus, "processors, 1 to 16")->type_name("N")->capture_default_str();
   command->add_option("--engine", options.engine, "what executes the guest: auto or interp")
@@ -171,7 +174,10 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
                                   : "unexpected argument ") +
            text;
   }
-  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && chosen.empty()) text = "no command given";
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && chosen.empty()) {
+    const std::vector<std::string> rest = app.remaining();
+    text = rest.empty() ? "no command given" : "unknown command " + rest.front();
+  }
   complain(fmt::format("{}; see {}", text, help));
   return exit_status::kUsage;
 }

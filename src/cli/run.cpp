@@ -35,12 +35,6 @@ TerminalFacts terminal_facts(const RunOptions& options) {
   return facts;
 }
 
-Result<control::Registration> register_machine(const std::string& name) {
-  Result<std::string> runtime = control::runtime_directory();
-  if (!runtime) return runtime.error();
-  return control::Registry(*std::move(runtime)).claim(name);
-}
-
 Result<void> configure_log(const RunOptions& options, const control::Registration* registration) {
   const Result<log::Level> level = log::parse_level(options.log_level);
   if (!level) return Error{"--log: " + level.error().message};
@@ -56,14 +50,17 @@ int run_machine(const RunOptions& options, machine::MachineConfig config,
   if (!signals) return fail(exit_status::kHostFailure, signals.error());
 
   std::optional<control::Registration> registration;
-  if (Result<control::Registration> claimed = register_machine(options.name)) {
+  Result<std::string> runtime = control::runtime_directory();
+  if (runtime) {
+    Result<control::Registration> claimed = control::Registry(*std::move(runtime)).claim(options.name);
+    if (!claimed) return fail(exit_status::kUsage, claimed.error());
     registration.emplace(*std::move(claimed));
     config.name = registration->name();
   } else if (options.detach || !options.name.empty()) {
-    return fail(exit_status::kHostFailure, claimed.error());
+    return fail(exit_status::kHostFailure, runtime.error());
   } else {
     // A sandbox without a writable directory: the machine runs all the same, and only doppel ps will not know it.
-    log::info("cli", "no control socket: {}", claimed.error().message);
+    log::info("cli", "no control socket: {}", runtime.error().message);
     config.name = "vm";
   }
   control::Registration* const registered = registration ? &*registration : nullptr;
@@ -78,12 +75,15 @@ int run_machine(const RunOptions& options, machine::MachineConfig config,
     if (*entered) terminal.emplace(**std::move(entered));
   }
 
-  Result<std::unique_ptr<control::EventLoop>> loop = control::EventLoop::create();
-  if (!loop) return fail(exit_status::kHostFailure, loop.error());
+  Result<std::unique_ptr<control::EventLoop>> main_loop = control::EventLoop::create();
+  if (!main_loop) return fail(exit_status::kHostFailure, main_loop.error());
+  Result<std::unique_ptr<control::EventLoop>> output_loop = control::EventLoop::create();
+  if (!output_loop) return fail(exit_status::kHostFailure, output_loop.error());
   Result<std::unique_ptr<machine::Machine>> machine = machine::Machine::create(std::move(config));
-  if (!machine) return fail(exit_status::kHostFailure, machine.error());
+  if (!machine) return fail(exit_status::kUsage, machine.error());
 
-  Session session({options, **machine, **loop, *signals, terminal ? &*terminal : nullptr, registered});
+  Session session(
+      {options, **machine, **main_loop, **output_loop, *signals, terminal ? &*terminal : nullptr, registered});
   if (const auto prepared = session.prepare(); !prepared) return fail(exit_status::kHostFailure, prepared.error());
   return session.run(on_running ? [&] { on_running((*machine)->config().name); } : std::function<void()>());
 }

@@ -38,7 +38,8 @@ control::SerialInput::Port port_of(machine::Machine& machine, unsigned port) {
 
 Session::Session(const Parts& parts)
     : parts_(parts),
-      loop_(parts.loop),
+      loop_(parts.main_loop),
+      output_loop_(parts.output_loop),
       machine_(parts.machine),
       vm_(parts.machine),
       console_input_(loop_, port_of(machine_, port::kConsole)),
@@ -65,7 +66,7 @@ Result<void> Session::prepare() {
     console_.serve(*std::move(console_socket));
     console_.set_log(*std::move(log));
   }
-  parts_.signals.watch(loop_, [this](int number) { on_signal(number); });
+  parts_.signals.watch(output_loop_, [this](int number) { on_signal(number); });
   connect_console();
   if (is_command()) connect_command();
   return {};
@@ -74,7 +75,8 @@ Result<void> Session::prepare() {
 void Session::connect_console() {
   if (!is_command() && !parts_.options.detach) {
     // Whoever stops reading our output (head, a closed window) is done with the machine, as with any program.
-    output_ = OutputQueue::create(loop_, STDOUT_FILENO, OutputQueue::WhenFull::Wait, [this] { on_signal(SIGPIPE); });
+    output_ =
+        OutputQueue::create(output_loop_, STDOUT_FILENO, OutputQueue::WhenFull::Wait, [this] { on_signal(SIGPIPE); });
     console_.set_output(output_);
   }
   machine_.set_serial_output(port::kConsole,
@@ -87,8 +89,9 @@ void Session::connect_console() {
 }
 
 void Session::connect_command() {
-  output_ = OutputQueue::create(loop_, STDOUT_FILENO, OutputQueue::WhenFull::Wait, [this] { on_signal(SIGPIPE); });
-  errors_ = OutputQueue::create(loop_, STDERR_FILENO, OutputQueue::WhenFull::Wait, [] {});
+  output_ =
+      OutputQueue::create(output_loop_, STDOUT_FILENO, OutputQueue::WhenFull::Wait, [this] { on_signal(SIGPIPE); });
+  errors_ = OutputQueue::create(output_loop_, STDERR_FILENO, OutputQueue::WhenFull::Wait, [] {});
   machine_.set_serial_output(port::kInputOutput, sink_of(output_));
   machine_.set_serial_output(port::kErrors, sink_of(errors_));
   machine_.set_serial_output(port::kControl, [this](std::span<const std::byte> bytes) {
@@ -188,27 +191,30 @@ void Session::await_running(std::function<void()> on_running) {
 int Session::run(std::function<void()> on_running) {
   if (on_running) await_running(std::move(on_running));
   if (!is_command() && !parts_.options.detach) start_input();
-  std::thread loop_thread([this] { loop_.run(); });
+  std::thread main_thread([this] { loop_.run(); });
+  std::thread output_thread([this] { output_loop_.run(); });
   const Result<machine::Outcome> outcome = machine_.run();
   loop_.post([this] {
     input_.reset();
-    await_output();
+    loop_.quit();
   });
-  loop_thread.join();
+  main_thread.join();
+  output_loop_.post([this] { await_output(); });
+  output_thread.join();
   return conclude(outcome);
 }
 
-/// Ends the loop when nothing waits for the user any more, or for a user who no longer waits.
+/// Ends the output loop when nothing waits for the user any more, or for a user who no longer waits.
 void Session::await_output() {
-  if (ended_by_signal_ != 0 || left_) return loop_.quit();
-  const auto quit = [this] { loop_.quit(); };
+  if (ended_by_signal_ != 0 || left_) return output_loop_.quit();
+  const auto quit = [this] { output_loop_.quit(); };
   const auto then_errors = [this, quit] { errors_ ? errors_->when_empty(quit) : quit(); };
-  output_ ? output_->when_empty(then_errors) : then_errors();
-  // end_now() still ends this wait: nothing else would, once the machine is over.
-  parts_.signals.watch(loop_, [this](int number) {
+  // The machine has ended, so that stopping it would no longer end this wait.
+  parts_.signals.watch(output_loop_, [this](int number) {
     ended_by_signal_ = number;
-    loop_.quit();
+    output_loop_.quit();
   });
+  output_ ? output_->when_empty(then_errors) : then_errors();
 }
 
 int Session::conclude(const Result<machine::Outcome>& outcome) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -24,13 +25,18 @@
 namespace doppel::cli {
 
 /// One running machine and all that surrounds it: the user's terminal or pipes, signals, the control and console
-/// sockets. A second thread serves those while the caller's runs the machine.
+/// sockets.
+///
+/// The caller's thread runs the machine. A processor that prints may wait, holding its serial port, until somebody has
+/// taken the output; so what ends that wait (writing the output, signals) has a thread of its own, the output loop,
+/// which never asks anything of the machine that could make it wait in turn. All else happens in the main loop.
 class Session {
  public:
   struct Parts {
     const RunOptions& options;
     machine::Machine& machine;
-    control::EventLoop& loop;
+    control::EventLoop& main_loop;
+    control::EventLoop& output_loop;
     Signals& signals;
     RawTerminal* terminal;                ///< nullptr: standard input is no terminal, or not the guest's console
     control::Registration* registration;  ///< nullptr: nobody else can reach this machine
@@ -64,6 +70,7 @@ class Session {
 
   Parts parts_;
   control::EventLoop& loop_;
+  control::EventLoop& output_loop_;
   machine::Machine& machine_;
   control::MachineVm vm_;
 
@@ -76,10 +83,9 @@ class Session {
   InputEncoder encoder_;
   CommandProgress progress_;
 
-  // The loop's thread until it has ended.
-  int ended_by_signal_ = 0;
-  bool left_ = false;  ///< Ctrl-a x
-  bool line_open_ = false;
+  std::atomic<int> ended_by_signal_ = 0;
+  std::atomic<bool> left_ = false;  ///< Ctrl-a x
+  bool line_open_ = false;          ///< standard input, no terminal, has not ended its last line
 };
 
 }  // namespace doppel::cli
