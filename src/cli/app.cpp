@@ -38,7 +38,7 @@ Examples:
   doppel run -c 'make test' <input >output     one command; its input, output and exit status are doppel's
   doppel run /boot/vmlinuz --initrd /boot/initrd.img --append 'console=ttyS0 single'
   doppel run ./kernel.elf --module './app.bin --verbose'
-  doppel run --gdb :1234 --cpus 2              then, in gdb: target remote :1234
+  doppel run --gdb :1234 --gdb-wait            then, in gdb: target remote :1234
 
 In the console, Ctrl-a x ends the machine and Ctrl-a h lists the other keys.
 
@@ -84,7 +84,9 @@ void add_run(CLI::App& app, Arguments& arguments) {
   command->add_option("--name", options.name, "the machine's name for the other commands; default: vm1, vm2 …")
       ->type_name("NAME");
   command->add_flag("-d,--detach", options.detach, "leave the machine running in the background and print its name");
-  command->add_flag("--no-reboot", options.no_reboot, "end the machine when the guest reboots");
+  command->add_option("--gdb", options.gdb, "serve gdb on a TCP port, on the loopback interface unless HOST is given")
+      ->type_name("[HOST]:PORT");
+  command->add_flag("--gdb-wait", options.gdb_wait, "with --gdb: execute nothing before gdb says so");
   command
       ->add_option("--gdb", options.gdb, "wait for gdb on a TCP port, on the loopback interface unless HOST is given")
       ->type_name("[HOST]:PORT");

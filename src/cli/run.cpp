@@ -15,6 +15,8 @@
 #include "cli/exit_status.h"
 #include "cli/message.h"
 #include "cli/session.h"
+#include "debug/gdb_server.h"
+#include "debug/machine_target.h"
 
 namespace doppel::cli {
 namespace {
@@ -42,6 +44,27 @@ Result<void> configure_log(const RunOptions& options, const control::Registratio
   if (path.empty() && options.detach && registration != nullptr) path = registration->paths().directory + "/doppel.log";
   return log::configure(*level, path);
 }
+
+/// A machine with its debug server, for as long as both live.
+class Debugging {
+ public:
+  explicit Debugging(machine::Machine& machine) : target_(machine) {}
+
+  Result<void> start(const RunOptions& options) {
+    Result<std::unique_ptr<debug::GdbServer>> server = debug::GdbServer::listen(options.gdb, target_);
+    if (!server) return Error{"--gdb: " + server.error().message};
+    server_ = *std::move(server);
+    if (options.gdb_wait) target_.stop();
+    show(fmt::format("doppel: {} for gdb: target remote :{}\n", options.gdb_wait ? "waiting" : "ready",
+                     server_->port()));
+    return {};
+  }
+  void machine_ended(int status) { server_->machine_ended(status); }
+
+ private:
+  debug::MachineTarget target_;
+  std::unique_ptr<debug::GdbServer> server_;
+};
 
 /// Everything after the options were found good, in the process that will be the machine.
 int run_machine(const RunOptions& options, machine::MachineConfig config,
@@ -82,10 +105,19 @@ int run_machine(const RunOptions& options, machine::MachineConfig config,
   Result<std::unique_ptr<machine::Machine>> machine = machine::Machine::create(std::move(config));
   if (!machine) return fail(exit_status::kUsage, machine.error());
 
+  std::optional<Debugging> debugging;
+  if (!options.gdb.empty()) {
+    if (const auto started = debugging.emplace(**machine).start(options); !started) {
+      return fail(exit_status::kUsage, started.error());
+    }
+  }
+
   Session session(
       {options, **machine, **main_loop, **output_loop, *signals, terminal ? &*terminal : nullptr, registered});
   if (const auto prepared = session.prepare(); !prepared) return fail(exit_status::kHostFailure, prepared.error());
-  return session.run(on_running ? [&] { on_running((*machine)->config().name); } : std::function<void()>());
+  const int status = session.run(on_running ? [&] { on_running((*machine)->config().name); } : std::function<void()>());
+  if (debugging) debugging->machine_ended(status);
+  return status;
 }
 
 /// Nothing of the starter's terminal and pipes stays open in a detached machine.
@@ -138,6 +170,9 @@ int run_detached(const RunOptions& options, machine::MachineConfig config) {
 }  // namespace
 
 int run(const RunOptions& options) {
+  if (options.gdb_wait && options.gdb.empty()) {
+    return fail(exit_status::kUsage, Error{"--gdb-wait needs a port for gdb: add --gdb :1234"});
+  }
   if (options.detach && options.command) {
     return fail(exit_status::kUsage, Error{"-c needs somebody to take its output: leave --detach out"});
   }

@@ -24,7 +24,8 @@ struct RunOptions {
   bool no_reboot = false;
   bool detach = false;
 
-  std::string gdb;
+  std::string gdb;        ///< [HOST]:PORT; empty: no debugger
+  bool gdb_wait = false;  ///< the first instruction is the debugger's
   std::string log_level = "warning";
   std::string log_file;
 };
