@@ -193,7 +193,6 @@ void Mmu::wrote_slow(LinearAddress address, std::size_t size) {
 }
 
 void Mmu::note_physical_store(GuestPhysical address, std::size_t size) {
-  std::atomic_signal_fence(std::memory_order_seq_cst);
   if (memory_.page(address) != nullptr && memory_.note_write(address, size)) code_modified_ = true;
 }
 

@@ -174,10 +174,7 @@ class Mmu {
   LinearAddress effective(LinearAddress address) const;
 
   void note_store(const Tlb::Entry& entry, LinearAddress address, std::size_t size, View view) {
-    // The code map's promise is that we look after the store; the compiler must keep that order, membarrier makes the
-    // processors keep it.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    if (entry.code_lines->load(std::memory_order_relaxed) != 0) [[unlikely]]
+    if (memory::CodeMap::lines_after_store(*entry.code_lines) != 0) [[unlikely]]
       note_physical_store(tlb_of(view).physical_page(address) + page_offset(address), size);
   }
   void note_physical_store(memory::GuestPhysical address, std::size_t size);

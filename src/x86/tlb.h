@@ -68,7 +68,7 @@ class Tlb {
   void clear(std::size_t slot) { entries_[slot] = Entry{}; }
   bool holds(std::size_t slot) const { return entries_[slot].read_tag != kNoTag; }
 
-  alignas(64) std::array<Entry, kEntries> entries_{};
+  alignas(sizeof(Entry)) std::array<Entry, kEntries> entries_{};  // none straddles two cache lines
   std::array<Details, kEntries> details_{};
   std::array<std::uint16_t, kEntries> log_{};  ///< the slots filled since the last flush
   std::size_t logged_ = 0;
