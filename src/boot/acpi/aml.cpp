@@ -110,7 +110,7 @@ Bytes integer(std::uint64_t value) {
 
 Bytes string(std::string_view text) {
   Bytes out{kStringPrefix};
-  out.insert(out.end(), text.begin(), text.end());
+  std::copy(text.begin(), text.end(), std::back_inserter(out));
   out.push_back(0);
   return out;
 }
