@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "boot/embedded_guest.h"
 #include "boot/kernel_images.h"
 
 namespace doppel::boot {
@@ -69,6 +70,22 @@ TEST(LoadKernel, LoadsEveryKind) {
     const auto cpu = load_kernel(*memory, file, {});
     ASSERT_TRUE(cpu) << cpu.error().message;
     EXPECT_NE(memory->page(cpu->rip), nullptr);
+  }
+}
+
+TEST(LoadKernel, LoadsTheEmbeddedGuestBothWays) {
+  const EmbeddedGuest guest = embedded_guest();
+  if (!guest.present()) GTEST_SKIP() << "built without the guest; guest/fetch gets it";
+  for (const bool unpack : {false, true}) {
+    const auto memory = test::make_memory(128);
+    BootOptions options;
+    options.command_line = "console=ttyS0";
+    options.initrds = {guest.initramfs};
+    options.unpack_on_host = unpack;
+    const auto cpu = load_kernel(*memory, guest.kernel, options);
+    ASSERT_TRUE(cpu) << cpu.error().message;
+    EXPECT_TRUE(cpu->code_64());
+    EXPECT_EQ(cpu->rip % 0x1000 == 0x200, !unpack) << "the compressed kernel's entry, or the kernel's own";
   }
 }
 
