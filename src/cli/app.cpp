@@ -88,9 +88,6 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->type_name("[HOST]:PORT");
   command->add_flag("--gdb-wait", options.gdb_wait, "with --gdb: execute nothing before gdb says so");
   command
-      ->add_option("--gdb", options.gdb, "wait for gdb on a TCP port, on the loopback interface unless HOST is given")
-      ->type_name("[HOST]:PORT");
-  command
       ->add_option("--log", options.log_level, "how much doppel says itself: trace, debug, info, warning, error, off")
       ->type_name("LEVEL")
       ->capture_default_str();
