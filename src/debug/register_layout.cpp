@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "debug/x87_image.h"
+#include "x86/descriptor.h"
 
 namespace doppel::debug {
 namespace {
@@ -93,10 +94,6 @@ std::uint64_t to_number(std::span<const std::byte> bytes) {
   std::uint64_t value = 0;
   std::memcpy(&value, bytes.data(), std::min(bytes.size(), sizeof value));
   return value;
-}
-
-bool is_canonical(std::uint64_t address) {
-  return static_cast<std::uint64_t>(sign_extend(address, 48)) == address;
 }
 
 }  // namespace
@@ -221,7 +218,7 @@ bool RegisterLayout::write(CpuState& state, std::size_t number, std::span<const 
       state.gpr[reg.index] = value;
       return true;
     case Kind::Rip:
-      if (!is_canonical(value)) return false;
+      if (!x86::is_canonical(value)) return false;
       state.rip = value;
       return true;
     case Kind::Flags:
@@ -246,7 +243,7 @@ bool RegisterLayout::write(CpuState& state, std::size_t number, std::span<const 
       state.fpu.mxcsr = static_cast<std::uint32_t>(value);
       return true;
     case Kind::Base:
-      if (!is_canonical(value)) return false;
+      if (!x86::is_canonical(value)) return false;
       state.segment[reg.index].base = value;
       return true;
     case Kind::YmmHigh:

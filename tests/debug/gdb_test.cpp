@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "debug/fake_target.h"
 #include "debug/gdb_server.h"
 #include "debug/machine_fixture.h"
 
@@ -13,27 +14,32 @@ namespace {
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
+bool gdb_is_installed() {
+  return std::system("gdb --version >/dev/null 2>&1") == 0;
+}
+
+/// What GDB prints when it has connected and executed the commands.
+std::string run_gdb(std::uint16_t port, std::initializer_list<std::string_view> commands) {
+  std::string line = "gdb -nx -batch -ex 'set confirm off' -ex 'target remote 127.0.0.1:" + std::to_string(port) + "'";
+  for (const std::string_view command : commands) line += " -ex '" + std::string{command} + "'";
+  std::FILE* pipe = ::popen((line + " 2>&1").c_str(), "r");
+  std::string output;
+  for (int c = std::fgetc(pipe); c != EOF; c = std::fgetc(pipe)) output += static_cast<char>(c);
+  EXPECT_EQ(::pclose(pipe), 0) << output;
+  return output;
+}
+
 /// GDB itself, where it is installed, against a running machine.
 class Gdb : public test::MachineTest {
  protected:
   void SetUp() override {
-    if (std::system("gdb --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "gdb is not installed";
+    if (!gdb_is_installed()) GTEST_SKIP() << "gdb is not installed";
     auto made = GdbServer::listen(":0", target);
     ASSERT_TRUE(made) << made.error().message;
     server = std::move(made).value();
   }
 
-  /// What GDB prints when it has connected and executed the commands.
-  std::string run(std::initializer_list<std::string_view> commands) {
-    std::string line =
-        "gdb -nx -batch -ex 'set confirm off' -ex 'target remote 127.0.0.1:" + std::to_string(server->port()) + "'";
-    for (const std::string_view command : commands) line += " -ex '" + std::string{command} + "'";
-    std::FILE* pipe = ::popen((line + " 2>&1").c_str(), "r");
-    std::string output;
-    for (int c = std::fgetc(pipe); c != EOF; c = std::fgetc(pipe)) output += static_cast<char>(c);
-    EXPECT_EQ(::pclose(pipe), 0) << output;
-    return output;
-  }
+  std::string run(std::initializer_list<std::string_view> commands) { return run_gdb(server->port(), commands); }
 
   std::unique_ptr<GdbServer> server;
 };
@@ -84,6 +90,21 @@ TEST_F(Gdb, DetachingLeavesTheGuestRunning) {
   const long long before = counter();
   while (counter() == before) {
   }
+}
+
+TEST(GdbOfA32BitGuest, KnowsItsRegisters) {
+  if (!gdb_is_installed()) GTEST_SKIP() << "gdb is not installed";
+  test::FakeTarget target{1};
+  target.states[0].efer = 0;
+  target.states[0].rip = 0xC010'0000;
+  target.states[0].gpr[x86::kRcx] = 0x1122'3344;
+  auto server = GdbServer::listen(":0", target);
+  ASSERT_TRUE(server) << server.error().message;
+  const std::string output = run_gdb((*server)->port(), {"show architecture", "info registers ecx eip cr3", "p $xmm7"});
+  EXPECT_THAT(output, HasSubstr("\"i386\""));
+  EXPECT_THAT(output, ContainsRegex("ecx +0x11223344"));
+  EXPECT_THAT(output, ContainsRegex("eip +0xc0100000"));
+  EXPECT_THAT(output, HasSubstr("v4_float"));
 }
 
 }  // namespace

@@ -109,6 +109,7 @@ TEST_F(SystemPorts, WhatWaitsInterruptsBetweenIterations) {
   EXPECT_EQ(io.port_writes.size(), 1U);
   EXPECT_EQ(gpr(x86::kRcx), 2U);
   EXPECT_EQ(cpu.state.rip, kCode) << "on the instruction, to go on";
+  EXPECT_TRUE(flag(rflags::kRf));
   attention.clear(x86::Attention::kInterrupt);
   execute({0xF3, 0x6E});
   EXPECT_EQ(io.port_writes.size(), 3U);

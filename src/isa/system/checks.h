@@ -30,11 +30,6 @@ inline void require_not_umip(const x86::Cpu& cpu) {
   if ((cpu.state.cr4 & x86::cr4::kUmip) != 0 && cpu.state.cpl() > 0) x86::raise_gp();
 }
 
-/// Bits 63 to 47 are all equal: an address that 4-level paging can translate (SDM vol. 1, 3.3.7.1).
-inline bool is_canonical(std::uint64_t address) {
-  return static_cast<std::uint64_t>(sign_extend(address, 48)) == address;
-}
-
 inline unsigned iopl(const x86::CpuState& state) {
   return static_cast<unsigned>(bits(state.rflags_without_of, 13, 12));
 }

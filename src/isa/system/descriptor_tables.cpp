@@ -1,6 +1,7 @@
 #include "isa/system/checks.h"
 #include "isa/system/operands.h"
 #include "isa/system/ops.h"
+#include "x86/descriptor.h"
 #include "x86/segmentation.h"
 
 /// Loads and stores of GDTR, IDTR, LDTR and TR; SDM vol. 3, 2.4 and the instructions' pages in vol. 2.
@@ -22,7 +23,7 @@ void load_table_register(Cpu& cpu, const Insn& insn, TableRegister& table) {
   const x86::LinearAddress address = linear_address(cpu, insn, 2 + size, Access::Read);
   const auto limit = static_cast<std::uint16_t>(read_memory(cpu, address, 2));
   std::uint64_t base = read_memory(cpu, address + 2, size);
-  if (size == 8 && !is_canonical(base)) x86::raise_gp();
+  if (size == 8 && !x86::is_canonical(base)) x86::raise_gp();
   if (size == 4 && insn.operand_size == 2) base &= 0xFF'FFFF;
   table = {base, limit};
 }

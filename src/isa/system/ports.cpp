@@ -66,8 +66,10 @@ void string(Cpu& cpu, const Insn& insn) {
     if (!repeats) return;
     add_to_address_register(state, x86::kRcx, insn.address_size, -1);
     if (address_register(cpu, x86::kRcx, insn) == 0) return;
-    const bool traps = (state.rflags_without_of & rflags::kTf) != 0 || state.pending_debug != 0;
+    const bool traps = (state.rflags_without_of & rflags::kTf) != 0 || cpu.mmu.has_watches();
     if (cpu.ports.attention.any() || traps) {
+      // RF, so that the instruction does not meet its own breakpoint again (SDM vol. 3, 17.3.1.1).
+      state.rflags_without_of |= rflags::kRf;
       state.rip = cpu.instruction_start;
       return;
     }

@@ -6,6 +6,7 @@
 #include "isa/system/operands.h"
 #include "isa/system/ops.h"
 #include "x86/control_registers.h"
+#include "x86/descriptor.h"
 
 /// What speaks to the processor rather than to memory: halting, ordering, caches and translations.
 namespace doppel::isa {
@@ -57,7 +58,7 @@ void invlpg(Cpu& cpu, const Insn& insn) {
   const bool flat = cpu.state.code_64() && insn.mem.segment != x86::SegReg::Fs && insn.mem.segment != x86::SegReg::Gs;
   const std::uint64_t base = flat ? 0 : cpu.state.seg(insn.mem.segment).base;
   const std::uint64_t address = base + effective_address(cpu, insn);
-  if (cpu.state.code_64() && !is_canonical(address)) return;
+  if (cpu.state.code_64() && !x86::is_canonical(address)) return;
   cpu.mmu.flush_page(cpu.state.code_64() ? address : address & low_mask(32));
 }
 

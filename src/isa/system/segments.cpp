@@ -1,6 +1,7 @@
 #include "isa/system/checks.h"
 #include "isa/system/operands.h"
 #include "isa/system/ops.h"
+#include "x86/descriptor.h"
 #include "x86/segmentation.h"
 
 /// Segment registers and descriptors as programs see them: far pointer loads, rights and limits, FS and GS bases.
@@ -80,7 +81,7 @@ template <SegReg kSegment>
 void write_base(Cpu& cpu, const Insn& insn) {
   require_fsgsbase(cpu);
   const std::uint64_t base = read_gpr(cpu.state, insn.op[0].reg, insn.operand_size);
-  if (!is_canonical(base)) x86::raise_gp();
+  if (!x86::is_canonical(base)) x86::raise_gp();
   cpu.state.seg(kSegment).base = base;
 }
 
