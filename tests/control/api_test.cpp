@@ -1,0 +1,89 @@
+#include "control/api.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/version.h"
+#include "control/fake_vm.h"
+
+namespace doppel::control {
+namespace {
+
+using nlohmann::json;
+using test::FakeVm;
+using testing::HasSubstr;
+
+HttpResponse ask(FakeVm& vm, std::string method, std::string target, std::string body = {}) {
+  return answer({std::move(method), std::move(target), std::move(body), true}, vm);
+}
+
+TEST(Api, DescribesTheInstanceInFirecrackersWords) {
+  FakeVm vm;
+  const HttpResponse response = ask(vm, "GET", "/");
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(json::parse(response.body),
+            (json{{"app_name", "doppel"}, {"id", "fake"}, {"state", "Running"}, {"vmm_version", version()}}));
+  EXPECT_EQ(json::parse(ask(vm, "GET", "/vm/config").body)["boot-source"]["kernel_image_path"], "vmlinux");
+  EXPECT_EQ(json::parse(ask(vm, "GET", "/machine-config").body)["vcpu_count"], 2);
+  EXPECT_EQ(json::parse(ask(vm, "GET", "/version").body)["doppel_version"], version());
+}
+
+TEST(Api, LooksInside) {
+  FakeVm vm;
+  EXPECT_EQ(json::parse(ask(vm, "GET", "/vm/inspect").body)["uart"]["ier"], 3);
+  EXPECT_EQ(json::parse(ask(vm, "GET", "/vm/stats").body)["instructions"], 7);
+}
+
+TEST(Api, Acts) {
+  FakeVm vm;
+  EXPECT_EQ(ask(vm, "PUT", "/actions", R"({"action_type":"SendCtrlAltDel"})").status, 204);
+  EXPECT_EQ(ask(vm, "PUT", "/actions", R"({"action_type":"FlushMetrics"})").status, 204);
+  EXPECT_EQ(ask(vm, "PUT", "/vm/stop").status, 204);
+  EXPECT_EQ(ask(vm, "PUT", "/vm/kill").status, 204);
+  EXPECT_EQ(vm.asked, "cad power kill ");
+}
+
+TEST(Api, PausesAndResumes) {
+  FakeVm vm;
+  EXPECT_EQ(ask(vm, "PATCH", "/vm", R"({"state":"Paused"})").status, 204);
+  EXPECT_EQ(vm.state(), "Paused");
+  const HttpResponse stop = ask(vm, "PUT", "/vm/stop");
+  EXPECT_EQ(stop.status, 400);
+  EXPECT_THAT(stop.body, HasSubstr("resume it first"));
+  EXPECT_EQ(ask(vm, "PATCH", "/vm", R"({"state":"Resumed"})").status, 204);
+  EXPECT_EQ(vm.state(), "Running");
+}
+
+TEST(Api, AnswersMistakesWithAFaultMessage) {
+  struct Case {
+    int status;
+    std::string method, target, body;
+  };
+  const std::vector<Case> cases{
+      {400, "PUT", "/actions", ""},
+      {400, "PUT", "/actions", "{"},
+      {400, "PUT", "/actions", "[]"},
+      {400, "PUT", "/actions", "null"},
+      {400, "PUT", "/actions", R"({"action_type":1})"},
+      {400, "PUT", "/actions", R"({"action_type":"InstanceStart"})"},
+      {400, "PUT", "/actions", R"({"action_type":"Dance"})"},
+      {400, "PUT", "/actions", R"({"action_type":"SendCtrlAltDel","more":1})"},
+      {400, "PUT", "/actions", std::string(60000, '[')},
+      {400, "PATCH", "/vm", R"({"state":"Flying"})"},
+      {400, "PATCH", "/vm", "\xFF\xFE"},
+      {404, "GET", "/nowhere", ""},
+      {404, "GET", "/vm/config/", ""},
+      {405, "DELETE", "/vm", ""},
+      {405, "GET", "/actions", ""},
+  };
+  for (const Case& c : cases) {
+    FakeVm vm;
+    const HttpResponse response = ask(vm, c.method, c.target, c.body);
+    EXPECT_EQ(response.status, c.status) << c.target << " " << c.body.substr(0, 60);
+    EXPECT_TRUE(json::parse(response.body).at("fault_message").is_string());
+    EXPECT_EQ(vm.asked, "");
+  }
+}
+
+}  // namespace
+}  // namespace doppel::control
