@@ -1,0 +1,20 @@
+// memtest86+ as a judge of memory, paging and timing: no Linux, its own drivers.
+
+#include <gtest/gtest.h>
+
+#include "guest/doppel_process.h"
+
+namespace doppel::test {
+namespace {
+
+TEST(Memtest86Plus, IdentifiesMemoryAndPassesOverIt) {
+  const auto memtest = guest_file("memtest64");
+  if (!memtest) GTEST_SKIP() << "memtest86+ is not in the guest cache; guest/fetch --all gets it";
+
+  DoppelProcess doppel({"run", *memtest, "--memory", "64M", "--append", "console=ttyS0,115200"});
+  ASSERT_TRUE(doppel.expect("Memtest86+")) << doppel.output() << doppel.errors();
+  ASSERT_TRUE(doppel.expect("Pass complete, no errors", std::chrono::seconds(1100))) << doppel.output();
+}
+
+}  // namespace
+}  // namespace doppel::test
