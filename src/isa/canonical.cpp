@@ -180,7 +180,8 @@ class Builder {
     out_.memory_size = operand.size;
     encoded.type = ZYDIS_OPERAND_TYPE_MEMORY;
     encoded.mem.base = ZYDIS_REGISTER_R11;
-    encoded.mem.size = operand.size;
+    // LEA's operand is as wide as an address: here that is the host's, whatever the guest's was.
+    encoded.mem.size = insn_.mnemonic == ZYDIS_MNEMONIC_LEA ? 8 : operand.size;
   }
 
   void immediate(unsigned i) {
