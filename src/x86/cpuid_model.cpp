@@ -224,8 +224,8 @@ void CpuidModel::add_extended_leaves(const CpuidFunction& host) {
   add(0x8000'0007, kAnySubleaf, {0, 0, 0, kInvariantTsc});
 
   constexpr std::uint32_t kLinearBits = 48;
-  // XSAVEERPTR: x87 pointers are always saved. SSB_NO and BTC_NO: nothing runs ahead of its checks.
-  constexpr std::uint32_t kAmdEbx = mask({2, 26, 29});
+  // XSAVEERPTR: x87 pointers are always saved. SSB_NO, BTC_NO, IBPB_RET: nothing runs ahead of its checks.
+  constexpr std::uint32_t kAmdEbx = mask({2, 26, 29, 30});
   CpuidResult sizes{physical_address_bits_ | kLinearBits << 8, 0, 0, 0};
   if (amd) {
     sizes.ebx = kAmdEbx | feature_bits(0x8000'0008, kEbx);
