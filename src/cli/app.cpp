@@ -175,7 +175,8 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
   }
   if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && chosen.empty()) {
     const std::vector<std::string> rest = app.remaining();
-    text = rest.empty() ? "no command given" : "unknown command " + rest.front();
+    text = "no command given";
+    if (!rest.empty()) text = (rest.front().starts_with('-') ? "unknown option " : "unknown command ") + rest.front();
   }
   complain(fmt::format("{}; see {}", text, help));
   return exit_status::kUsage;

@@ -11,29 +11,29 @@ namespace doppel::cli {
 
 /// `doppel run`, as the user wrote it.
 struct RunOptions {
-  std::string kernel;  ///< empty: the embedded guest
-  std::vector<std::string> initrds;
-  std::vector<std::string> modules;  ///< "FILE ARGUMENTS"
-  std::optional<std::string> append;
-  std::optional<std::string> command;  ///< of -c
+  std::string kernel{};  ///< empty: the embedded guest
+  std::vector<std::string> initrds{};
+  std::vector<std::string> modules{};  ///< "FILE ARGUMENTS"
+  std::optional<std::string> append{};
+  std::optional<std::string> command{};  ///< of -c
 
   std::string memory = "1G";
   std::string cpus = "1";
   std::string engine = "auto";
-  std::string name;
+  std::string name{};
   bool no_reboot = false;
   bool detach = false;
 
-  std::string gdb;        ///< [HOST]:PORT; empty: no debugger
+  std::string gdb{};      ///< [HOST]:PORT; empty: no debugger
   bool gdb_wait = false;  ///< the first instruction is the debugger's
   std::string log_level = "warning";
-  std::string log_file;
+  std::string log_file{};
 };
 
 /// What the guest should know of the terminal that its console is shown on.
 struct TerminalFacts {
-  std::optional<std::string> size;  ///< "80x24"
-  std::optional<std::string> type;  ///< $TERM; nothing: no terminal
+  std::optional<std::string> size{};  ///< "80x24"
+  std::optional<std::string> type{};  ///< $TERM; nothing: no terminal
 };
 
 /// Checks everything that can be checked without building a machine, and reads the files. Errors are the user's to

@@ -1,0 +1,96 @@
+#include "cli/terminal.h"
+
+#include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <cstring>
+
+namespace doppel::cli {
+namespace {
+
+class TerminalTest : public testing::Test {
+ protected:
+  TerminalTest() {
+    int controller = -1;
+    int terminal = -1;
+    winsize size{.ws_row = 33, .ws_col = 91, .ws_xpixel = 0, .ws_ypixel = 0};
+    EXPECT_EQ(::openpty(&controller, &terminal, nullptr, nullptr, &size), 0);
+    controller_ = UniqueFd(controller);
+    terminal_ = UniqueFd(terminal);
+    before_ = mode();
+  }
+  termios mode() const {
+    termios current{};
+    EXPECT_EQ(::tcgetattr(terminal_.get(), &current), 0);
+    return current;
+  }
+  bool is_raw() const { return (mode().c_lflag & (ICANON | ECHO | ISIG)) == 0; }
+  bool is_as_before() const {
+    const termios now = mode();
+    return now.c_iflag == before_.c_iflag && now.c_oflag == before_.c_oflag && now.c_lflag == before_.c_lflag &&
+           std::memcmp(now.c_cc, before_.c_cc, sizeof now.c_cc) == 0;
+  }
+
+  UniqueFd controller_, terminal_;
+  termios before_{};
+};
+
+TEST_F(TerminalTest, IsRawInsideAndAsBeforeAfterwards) {
+  {
+    const auto raw = RawTerminal::enter(terminal_.get());
+    ASSERT_TRUE(raw && *raw);
+    EXPECT_TRUE(is_raw());
+    EXPECT_NE(mode().c_oflag & OPOST, 0U) << "our own lines need their carriage returns";
+  }
+  EXPECT_TRUE(is_as_before());
+}
+
+TEST_F(TerminalTest, SuspendsAndResumes) {
+  auto raw = RawTerminal::enter(terminal_.get());
+  ASSERT_TRUE(raw && *raw);
+  (*raw)->suspend();
+  EXPECT_TRUE(is_as_before());
+  (*raw)->resume();
+  EXPECT_TRUE(is_raw());
+}
+
+TEST_F(TerminalTest, ComesBackEvenAfterSigkill) {
+  std::array<int, 2> ready{};
+  ASSERT_EQ(::pipe(ready.data()), 0);
+  const pid_t victim = ::fork();
+  if (victim == 0) {
+    const auto raw = RawTerminal::enter(terminal_.get());
+    [[maybe_unused]] const ssize_t told = ::write(ready[1], "x", 1);
+    for (;;) ::pause();
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  EXPECT_TRUE(is_raw());
+  ASSERT_EQ(::kill(victim, SIGKILL), 0);
+  ASSERT_EQ(::waitpid(victim, nullptr, 0), victim);
+  // The guardian is nobody's child now; all there is to wait for is what it does.
+  for (int i = 0; i < 60'000 && !is_as_before(); ++i) ::usleep(1000);
+  EXPECT_TRUE(is_as_before());
+}
+
+TEST(RawTerminal, APipeIsNone) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  const UniqueFd read(ends[0]);
+  const UniqueFd write(ends[1]);
+  const auto raw = RawTerminal::enter(read.get());
+  ASSERT_TRUE(raw);
+  EXPECT_FALSE(*raw);
+  EXPECT_FALSE(terminal_size(read.get()));
+}
+
+TEST_F(TerminalTest, KnowsItsSize) {
+  EXPECT_EQ(terminal_size(terminal_.get()), "91x33");
+}
+
+}  // namespace
+}  // namespace doppel::cli
