@@ -46,8 +46,8 @@ struct MemoryOperand {
   std::uint8_t scale = 1;
   x86::SegReg segment = x86::SegReg::Ds;
   std::uint8_t address_size = 8;  ///< bytes: 2, 4 or 8
-  bool gather = false;                ///< the index is a vector: one access an element
-  bool index_ymm = false;             ///< … of 256 bits
+  bool gather = false;            ///< the index is a vector: one access an element
+  bool index_ymm = false;         ///< … of 256 bits
   std::int64_t displacement = 0;
 };
 
@@ -64,7 +64,7 @@ struct Insn {
   std::uint8_t address_size = 0;  ///< effective: 2, 4 or 8 bytes
   CodeSize code_size = CodeSize::Bits64;
   bool lock = false, rep = false, repne = false;
-  bool string = false;      ///< MOVSD and CMPSD are mnemonics of SSE2, too
+  bool string = false;  ///< MOVSD and CMPSD are mnemonics of SSE2, too
   Unit unit = Unit::Integer;
   bool far_branch = false;  ///< JMP, CALL or RET to another segment, which share their mnemonics with the near ones
   std::uint8_t operand_count = 0;  ///< explicit ones
