@@ -141,7 +141,7 @@ bool ends_block(const Insn& insn, OpClass op_class) {
     case OpClass::Undefined:
       return true;
     case OpClass::Cpp:
-      return port_handler(insn) != nullptr || branch_handler(insn, Mode{}) != nullptr;
+      return branch_handler(insn, Mode{}) != nullptr;
   }
   return true;
 }
@@ -230,7 +230,7 @@ void BlockBuilder::choose_handler(const Insn& insn, Mode mode, DecodedOp& op) {
       return;
     case OpClass::Cpp:
       for (const Handler handler : {branch_handler(insn, mode), stack_handler(insn, mode), string_handler(insn),
-                                    port_handler(insn), hint_handler(insn), vector_handler(insn)}) {
+                                    hint_handler(insn), vector_handler(insn)}) {
         if (handler == nullptr) continue;
         op.handler = handler;
         return;

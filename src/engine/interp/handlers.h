@@ -14,8 +14,6 @@ Handler branch_handler(const isa::Insn& insn, Mode mode);
 Handler stack_handler(const isa::Insn& insn, Mode mode);
 /// MOVS, STOS, LODS, CMPS, SCAS, with REP.
 Handler string_handler(const isa::Insn& insn);
-/// IN, OUT, INS, OUTS.
-Handler port_handler(const isa::Insn& insn);
 /// NOP, PREFETCH, fences, PAUSE.
 Handler hint_handler(const isa::Insn& insn);
 /// VZEROALL, gathers, masked moves: vector instructions that touch memory in parts, or all registers.
