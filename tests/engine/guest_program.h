@@ -21,6 +21,7 @@ class GuestProgram : public x86::test::CpuTest {
 
   /// Runs from `state` until the processor halts, or leaves otherwise; `state` is what it leaves behind.
   ExitReason run() {
+    state.activity = x86::Activity::Running;
     vcpu->load(state);
     const Exit exit = vcpu->run();
     vcpu->store(state);

@@ -95,12 +95,12 @@ TEST_F(DecoderTest, endbr_and_hint_space_do_nothing) {
 }
 
 TEST_F(DecoderTest, what_the_processor_lacks_is_undefined) {
-  EXPECT_EQ(decode({0x62, 0xF1, 0x7C, 0x48, 0x58, 0xC1}), DecodeStatus::Undefined);        // AVX-512
-  EXPECT_EQ(decode({0x0F, 0x0F, 0xC1, 0x9E}), DecodeStatus::Undefined);                    // 3DNow!
-  EXPECT_EQ(decode({0x8F, 0xE9, 0x78, 0x01, 0xC8}), DecodeStatus::Undefined);              // XOP
-  EXPECT_EQ(decode({0xC4, 0xE3, 0xF9, 0x69, 0xC1, 0x20}), DecodeStatus::Undefined);        // FMA4
-  EXPECT_EQ(decode({0x0F, 0x01, 0xD5}), DecodeStatus::Undefined);                          // XEND
-  EXPECT_EQ(decode({0xC4, 0xE2, 0x7B, 0x49, 0xC0}), DecodeStatus::Undefined);              // TILEZERO
+  EXPECT_EQ(decode({0x62, 0xF1, 0x7C, 0x48, 0x58, 0xC1}), DecodeStatus::Undefined);  // AVX-512
+  EXPECT_EQ(decode({0x0F, 0x0F, 0xC1, 0x9E}), DecodeStatus::Undefined);              // 3DNow!
+  EXPECT_EQ(decode({0x8F, 0xE9, 0x78, 0x01, 0xC8}), DecodeStatus::Undefined);        // XOP
+  EXPECT_EQ(decode({0xC4, 0xE3, 0xF9, 0x69, 0xC1, 0x20}), DecodeStatus::Undefined);  // FMA4
+  EXPECT_EQ(decode({0x0F, 0x01, 0xD5}), DecodeStatus::Undefined);                    // XEND
+  EXPECT_EQ(decode({0xC4, 0xE2, 0x7B, 0x49, 0xC0}), DecodeStatus::Undefined);        // TILEZERO
 }
 
 TEST_F(DecoderTest, vex_exists_in_protected_mode_only) {

@@ -496,14 +496,14 @@ class RealModeTest : public ExecutionTest {
 
 TEST_F(RealModeTest, segments_are_paragraphs) {
   poke_physical<std::uint16_t>(0x20010, 0x1234);
-  place(0x10000, {0xA1, 0x10, 0x00,        // mov ax, [10h]
-                  0xBB, 0x08, 0x00,        // mov bx, 8
-                  0x89, 0x47, 0x0A,        // mov [bx+10], ax
-                  0x50,                    // push ax
-                  0x66, 0x40,              // inc eax
-                  0xE8, 0x01, 0x00,        // call past the next
-                  0xF4,                    // hlt
-                  0x59,                    // pop cx: the return address
+  place(0x10000, {0xA1, 0x10, 0x00,  // mov ax, [10h]
+                  0xBB, 0x08, 0x00,  // mov bx, 8
+                  0x89, 0x47, 0x0A,  // mov [bx+10], ax
+                  0x50,              // push ax
+                  0x66, 0x40,        // inc eax
+                  0xE8, 0x01, 0x00,  // call past the next
+                  0xF4,              // hlt
+                  0x59,              // pop cx: the return address
                   0xF4});
   EXPECT_EQ(run(), ExitReason::Halted);
   EXPECT_EQ(peek_physical<std::uint16_t>(0x20012), 0x1234);
