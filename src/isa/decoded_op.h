@@ -41,6 +41,7 @@ struct alignas(64) DecodedOp {
   std::uint16_t start = 0, next = 0;   ///< bytes from the block's start to this instruction and to its end
   std::uint8_t size = 0;               ///< of the memory operand, in bytes
   std::uint8_t scale = 1;              ///< of the index register
+  std::uint8_t ordinal = 0;            ///< instructions of the block before this one
   /// The memory operand's linear address is base + index * scale + displacement + segment_base, without further ado.
   bool flat = false;
 };

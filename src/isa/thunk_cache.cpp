@@ -15,6 +15,18 @@ std::uint32_t key_of(const ThunkRequest& request) {
 
 }  // namespace
 
+class ThunkCache::Family {
+ public:
+  bool valid = false;
+  Canonical canonical;
+  std::byte* core = nullptr;
+  std::unordered_map<std::uint32_t, std::byte*> handlers;  ///< by ThunkRequest
+};
+
+ThunkCache::ThunkCache(CodeArea area, const ThunkEnvironment& environment)
+    : area_(std::move(area)), environment_(environment) {}
+ThunkCache::~ThunkCache() = default;
+
 Result<std::unique_ptr<ThunkCache>> ThunkCache::create(const ThunkEnvironment& environment) {
   Result<CodeArea> area = CodeArea::create(kCodeAreaSize);
   if (!area) return area.error();
@@ -22,7 +34,7 @@ Result<std::unique_ptr<ThunkCache>> ThunkCache::create(const ThunkEnvironment& e
 }
 
 std::string ThunkCache::shape_of(const Insn& insn) {
-  std::string shape;
+  std::string shape;  // short enough to need no memory of its own
   const auto add = [&shape](unsigned value) { shape.push_back(static_cast<char>(value)); };
   add(insn.mnemonic & 0xFF);
   add(static_cast<unsigned>(insn.mnemonic) >> 8);
@@ -39,40 +51,40 @@ std::string ThunkCache::shape_of(const Insn& insn) {
   return shape;
 }
 
-ThunkCache::Entry& ThunkCache::entry(const Insn& insn) {
-  std::unique_ptr<Entry>& slot = entries_[shape_of(insn)];
-  if (slot == nullptr) {
-    slot = std::make_unique<Entry>();
-    slot->valid = canonicalize(insn, slot->canonical);
+ThunkCache::Family* ThunkCache::find(const Insn& insn) {
+  const std::string shape = shape_of(insn);
+  const std::lock_guard lock(mutex_);
+  std::unique_ptr<Family>& family = families_[shape];
+  if (family == nullptr) {
+    family = std::make_unique<Family>();
+    family->valid = canonicalize(insn, family->canonical);
   }
-  return *slot;
+  return family->valid ? family.get() : nullptr;
 }
 
-const Canonical* ThunkCache::canonical(const Insn& insn) {
-  const std::lock_guard lock(mutex_);
-  const Entry& found = entry(insn);
-  return found.valid ? &found.canonical : nullptr;
+const Canonical& ThunkCache::canonical(const Family& family) {
+  return family.canonical;
 }
 
-std::byte* ThunkCache::thunk(const Insn& insn, const ThunkRequest& request) {
-  const std::lock_guard lock(mutex_);
-  Entry& found = entry(insn);
-  if (!found.valid) return nullptr;
-  std::byte*& address = found.thunks[key_of(request)];
-  if (address == nullptr) {
-    const std::vector<std::byte> code = emit_thunk(found.canonical, request, environment_);
-    address = area_.reserve(code.size());
-    if (address != nullptr) area_.write(address, code);
-  }
+/// Under the lock.
+std::byte* ThunkCache::thunk(Family& family, const ThunkRequest& request) {
+  const std::vector<std::byte> code = emit_thunk(family.canonical, request, environment_);
+  std::byte* address = area_.reserve(code.size());
+  if (address != nullptr) area_.write(address, code);
   return address;
 }
 
-CoreThunk ThunkCache::core(const Insn& insn) {
-  return reinterpret_cast<CoreThunk>(thunk(insn, {.address = AddressForm::Given}));
+CoreThunk ThunkCache::core(Family& family) {
+  const std::lock_guard lock(mutex_);
+  if (family.core == nullptr) family.core = thunk(family, {.address = AddressForm::Given});
+  return reinterpret_cast<CoreThunk>(family.core);
 }
 
-Handler ThunkCache::handler(const Insn& insn, const ThunkRequest& request) {
-  return reinterpret_cast<Handler>(thunk(insn, request));
+Handler ThunkCache::handler(Family& family, const ThunkRequest& request) {
+  const std::lock_guard lock(mutex_);
+  std::byte*& address = family.handlers[key_of(request)];
+  if (address == nullptr) address = thunk(family, request);
+  return reinterpret_cast<Handler>(address);
 }
 
 }  // namespace doppel::isa

@@ -20,34 +20,32 @@ namespace doppel::isa {
 class ThunkCache {
  public:
   static Result<std::unique_ptr<ThunkCache>> create(const ThunkEnvironment& environment);
+  ~ThunkCache();
 
-  /// What canonicalize() says of the instruction, or nullptr when it is not for the host. Valid for this object's life.
-  const Canonical* canonical(const Insn& insn);
+  /// The thunks of one canonical instruction. Valid for the cache's life.
+  class Family;
+  /// The family that an instruction belongs to, or nullptr when it is not for the host.
+  Family* find(const Insn& insn);
+  static const Canonical& canonical(const Family& family);
 
   /// Null when the code area is full.
-  CoreThunk core(const Insn& insn);
-  Handler handler(const Insn& insn, const ThunkRequest& request);
+  CoreThunk core(Family& family);
+  Handler handler(Family& family, const ThunkRequest& request);
 
   /// Where all thunks are, for HostFaultGuard.
   std::span<const std::byte> executable() const { return area_.executable(); }
 
  private:
-  ThunkCache(CodeArea area, const ThunkEnvironment& environment) : area_(std::move(area)), environment_(environment) {}
+  ThunkCache(CodeArea area, const ThunkEnvironment& environment);
 
   /// What instructions that share a canonical form have in common.
   static std::string shape_of(const Insn& insn);
-  struct Entry {
-    bool valid = false;
-    Canonical canonical;
-    std::unordered_map<std::uint32_t, std::byte*> thunks;  ///< by ThunkRequest
-  };
-  Entry& entry(const Insn& insn);
-  std::byte* thunk(const Insn& insn, const ThunkRequest& request);
+  std::byte* thunk(Family& family, const ThunkRequest& request);
 
   std::mutex mutex_;
   CodeArea area_;
   ThunkEnvironment environment_;
-  std::unordered_map<std::string, std::unique_ptr<Entry>> entries_;
+  std::unordered_map<std::string, std::unique_ptr<Family>> families_;  ///< by shape
 };
 
 }  // namespace doppel::isa

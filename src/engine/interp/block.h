@@ -2,9 +2,9 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "isa/decoded_op.h"
 #include "memory/guest_memory.h"
@@ -27,11 +27,12 @@ struct Block {
   std::uint32_t generation = 0;
   std::uint32_t mode = 0;
   memory::GuestPhysical physical = 0;
-  std::uint16_t count = 0;  ///< instructions; `ops` has one more where the block ends without a branch
+  std::uint16_t count = 0;  ///< instructions; those that do nothing have no op
   std::uint16_t bytes = 0;
   std::array<Link, 2> link{};  ///< not taken or fallen through; taken
-  std::vector<isa::DecodedOp> ops;
-  std::vector<std::unique_ptr<isa::Insn>> insns;  ///< those that ops refer to
+  std::unique_ptr<isa::DecodedOp[]> ops;
+  std::unique_ptr<isa::Insn[]> insns;  ///< those that ops refer to
+  std::size_t op_count = 0;
 
   /// A block across two pages is current only while the second page is where it was and holds what it held.
   bool crosses_page = false;

@@ -148,11 +148,6 @@ bool ends_block(const Insn& insn, OpClass op_class) {
 
 }  // namespace
 
-isa::Insn& BlockBuilder::keep(Block& block, const Insn& insn) {
-  block.insns.push_back(std::make_unique<Insn>(insn));
-  return *block.insns.back();
-}
-
 void BlockBuilder::describe_operands(const Insn& insn, Mode mode, DecodedOp& op) const {
   const x86::CpuState& state = context_.cpu.state;
   const std::uint16_t zero = offset_in(context_, context_.zero);
@@ -198,9 +193,10 @@ void BlockBuilder::describe_operands(const Insn& insn, Mode mode, DecodedOp& op)
   op.flat = mode.code_64() && address_form(insn, mode) != AddressForm::Given && mem.address_size == 8;
 }
 
-void BlockBuilder::choose_host_handler(const Insn& insn, Mode mode, DecodedOp& op) {
-  const isa::Canonical* canonical = thunks_.canonical(insn);
-  op.core = canonical != nullptr ? thunks_.core(insn) : nullptr;
+void BlockBuilder::choose_host_handler(const Insn& insn, Mode mode, Draft& draft) {
+  DecodedOp& op = draft.op;
+  isa::ThunkCache::Family* family = thunks_.find(insn);
+  op.core = family != nullptr ? thunks_.core(*family) : nullptr;
   if (op.core == nullptr) {
     op.handler = undefined;
     return;
@@ -208,7 +204,7 @@ void BlockBuilder::choose_host_handler(const Insn& insn, Mode mode, DecodedOp& o
   op.handler = core_handler(insn);
   if (!unit_enabled(insn, mode)) return;
   isa::ThunkRequest request;
-  if (canonical->has_memory) {
+  if (isa::ThunkCache::canonical(*family).has_memory) {
     request.address = address_form(insn, mode);
     // Vector instructions with an immediate are many already without a thunk for each address form.
     const bool many = insn.unit != Unit::Integer && insn.op[insn.operand_count - 1].kind == OperandKind::Immediate;
@@ -216,14 +212,15 @@ void BlockBuilder::choose_host_handler(const Insn& insn, Mode mode, DecodedOp& o
     request.has_index = insn.mem.index != isa::kNoRegister;
     if (request.has_index) request.scale = insn.mem.scale;
   }
-  const Handler handler = thunks_.handler(insn, request);
-  if (handler != nullptr) op.handler = handler;
+  draft.family = family;
+  draft.request = request;
 }
 
-void BlockBuilder::choose_handler(const Insn& insn, Mode mode, DecodedOp& op) {
-  switch (isa::op_class(insn)) {
+void BlockBuilder::choose_handler(const Insn& insn, Mode mode, OpClass op_class, Draft& draft) {
+  DecodedOp& op = draft.op;
+  switch (op_class) {
     case OpClass::HostAlu:
-      return choose_host_handler(insn, mode, op);
+      return choose_host_handler(insn, mode, draft);
     case OpClass::System:
       op.imm = reinterpret_cast<std::uint64_t>(isa::system_op(insn.mnemonic));
       op.handler = is_quiet(insn.mnemonic) ? quiet_system_handler : system_handler;
@@ -242,22 +239,56 @@ void BlockBuilder::choose_handler(const Insn& insn, Mode mode, DecodedOp& op) {
   op.handler = undefined;
 }
 
-void BlockBuilder::add(Block& block, const Insn& insn, Mode mode, unsigned start) {
-  DecodedOp op;
-  op.insn = &keep(block, insn);
-  op.start = static_cast<std::uint16_t>(start);
-  op.next = static_cast<std::uint16_t>(start + insn.length);
-  describe_operands(insn, mode, op);
-  choose_handler(insn, mode, op);
-  block.ops.push_back(op);
+bool BlockBuilder::add(Block& block, const Insn& insn, Mode mode, unsigned start) {
+  const OpClass op_class = isa::op_class(insn);
+  if (insn.mnemonic != ZYDIS_MNEMONIC_NOP) {
+    Draft draft;
+    draft.insn = insns_.size();
+    draft.op.ordinal = static_cast<std::uint8_t>(block.count);
+    draft.op.start = static_cast<std::uint16_t>(start);
+    draft.op.next = static_cast<std::uint16_t>(start + insn.length);
+    describe_operands(insn, mode, draft.op);
+    choose_handler(insn, mode, op_class, draft);
+    insns_.push_back(insn);
+    drafts_.push_back(draft);
+  }
   ++block.count;
+  return !ends_block(insn, op_class);
 }
 
-void BlockBuilder::add_pseudo(Block& block, Handler handler, unsigned start) {
-  DecodedOp op;
-  op.handler = handler;
-  op.start = op.next = static_cast<std::uint16_t>(start);
-  block.ops.push_back(op);
+void BlockBuilder::add_failure(Block& block, DecodeStatus status) {
+  Draft draft;
+  draft.op.handler = status == DecodeStatus::Undefined ? undefined : too_long;
+  drafts_.push_back(draft);
+  block.count = 1;
+  block.bytes = 1;
+}
+
+void BlockBuilder::add_end(unsigned start) {
+  Draft draft;
+  draft.op.handler = end_of_block;
+  draft.op.start = draft.op.next = static_cast<std::uint16_t>(start);
+  drafts_.push_back(draft);
+}
+
+/// Flags that nobody can see need not be saved: those that are written again before they are read, and before anything
+/// that may fault or leave the block.
+void BlockBuilder::discard_dead_flags() {
+  constexpr std::uint64_t kAll = x86::rflags::kStatus;
+  std::uint64_t live = kAll;
+  for (auto draft = drafts_.rbegin(); draft != drafts_.rend(); ++draft) {
+    if (draft->family == nullptr) {
+      live = kAll;
+      continue;
+    }
+    const isa::Canonical& canonical = isa::ThunkCache::canonical(*draft->family);
+    const bool dead = canonical.flags_written != 0 && (canonical.flags_written & live) == 0;
+    draft->request.discard_flags = dead && !canonical.memory_written;
+    live = draft->request.discard_flags ? live | canonical.flags_tested
+                                        : (live & ~canonical.flags_written) | canonical.flags_read;
+    const bool may_fault = canonical.may_fault || (canonical.has_memory && !canonical.address_only);
+    if (may_fault) live = kAll;
+  }
 }
 
 void BlockBuilder::set_links(Block& block) const {
@@ -266,68 +297,59 @@ void BlockBuilder::set_links(Block& block) const {
   const std::uint64_t offset = block.physical % kPageSize;
   const auto in_page = [&](std::uint64_t target) { return !checked && target < kPageSize; };
   block.link[0].local = in_page(offset + block.bytes);
-  const Insn* last = block.insns.empty() ? nullptr : block.insns.back().get();
+  const Insn* last = insns_.empty() ? nullptr : &insns_.back();
   const bool relative = last != nullptr && last->operand_count == 1 && last->op[0].kind == OperandKind::Relative;
   block.link[1].local = relative && in_page(offset + block.bytes + last->imm[0]);
 }
 
-bool BlockBuilder::first_crossing(Block& block, std::uint64_t linear, Mode mode, std::size_t available) {
-  x86::Mmu& mmu = context_.cpu.mmu;
-  memory::CodeMap& code = context_.cpu.ports.memory.code();
-  const std::uint64_t second = linear + available;
-  const x86::Mmu::FetchPage page = mmu.fetch(second);
-  std::array<std::byte, isa::kMaxInsnLength> bytes{};
-  const x86::Mmu::FetchPage first = mmu.fetch(linear);
-  if (page.host == nullptr || first.host == nullptr) return false;
-  const std::uint64_t index = context_.cpu.ports.memory.page_index(page.physical);
-  block.second_physical = page.physical;
-  block.second_generation_cell = &code.generation_cell(index);
-  block.second_generation = code.generation(index);
-  block.crosses_page = true;
-  code.add_code(index, 0, bytes.size() - available);
-  std::copy_n(first.host, available, bytes.begin());
-  std::copy_n(page.host, bytes.size() - available, bytes.begin() + static_cast<std::ptrdiff_t>(available));
-  Insn insn;
-  switch (decoder_.decode(bytes, mode.code_size(), mode.has(Mode::kProtected), insn)) {
-    case DecodeStatus::Ok:
-      add(block, insn, mode, 0);
-      break;
-    case DecodeStatus::Undefined:
-      add_pseudo(block, undefined, 0);
-      block.count = 1;
-      break;
-    default:
-      add_pseudo(block, too_long, 0);
-      block.count = 1;
-      break;
+/// Moves the drafts into the block.
+void BlockBuilder::finish(Block& block) {
+  set_links(block);
+  discard_dead_flags();
+  block.op_count = drafts_.size();
+  block.ops = std::make_unique<DecodedOp[]>(drafts_.size());
+  block.insns = std::make_unique<Insn[]>(insns_.size());
+  std::copy(insns_.begin(), insns_.end(), block.insns.get());
+  for (std::size_t i = 0; i < drafts_.size(); ++i) {
+    const Draft& draft = drafts_[i];
+    DecodedOp& op = block.ops[i] = draft.op;
+    if (draft.insn != kNone) op.insn = &block.insns[draft.insn];
+    if (draft.family == nullptr) continue;
+    // A full code area leaves the handler for everything.
+    const Handler handler = thunks_.handler(*draft.family, draft.request);
+    if (handler != nullptr) op.handler = handler;
   }
-  return true;
 }
 
 std::unique_ptr<Block> BlockBuilder::build(std::uint64_t linear, Mode mode, bool& cacheable) {
-  x86::Mmu& mmu = context_.cpu.mmu;
-  const x86::Mmu::FetchPage page = mmu.fetch(linear);
+  const x86::Mmu::FetchPage page = context_.cpu.mmu.fetch(linear);
+  drafts_.clear();
+  insns_.clear();
   auto block = std::make_unique<Block>();
   block->mode = mode.block_key();
   block->physical = page.physical;
   cacheable = page.host != nullptr;
-  if (!cacheable) {
-    outside_ram(*block, linear, mode);
-    return block;
-  }
+  if (cacheable) in_ram(*block, linear, mode, page, cacheable);
+  if (!cacheable) outside_ram(*block, linear, mode);
+  finish(*block);
+  return block;
+}
+
+void BlockBuilder::in_ram(Block& block, std::uint64_t linear, Mode mode, const x86::Mmu::FetchPage& page,
+                          bool& cacheable) {
   memory::CodeMap& code = context_.cpu.ports.memory.code();
   const std::uint64_t index = context_.cpu.ports.memory.page_index(page.physical);
   const std::uint64_t offset = page.physical % kPageSize;
-  block->generation_cell = &code.generation_cell(index);
-  block->generation = code.generation(index);
+  block.generation_cell = &code.generation_cell(index);
+  block.generation = code.generation(index);
 
-  std::size_t available = kPageSize - offset;
+  const std::size_t available = kPageSize - offset;
   // Marked in pieces, as far as decoding goes: data further on may share the page.
   std::size_t marked = 0;
   unsigned at = 0;
   bool open = true;
   const unsigned limit = mode.has(Mode::kSingle) ? 1 : kMaxInstructions;
-  while (open && block->count < limit && at < available) {
+  while (open && block.count < limit && at < available) {
     const std::size_t wanted = std::min(available, at + isa::kMaxInsnLength);
     if (wanted > marked) {
       code.add_code(index, offset + marked, wanted - marked);
@@ -336,42 +358,54 @@ std::unique_ptr<Block> BlockBuilder::build(std::uint64_t linear, Mode mode, bool
     Insn insn;
     const DecodeStatus status =
         decoder_.decode({page.host + at, wanted - at}, mode.code_size(), mode.has(Mode::kProtected), insn);
-    if (status == DecodeStatus::NeedsMoreBytes) {
-      if (at != 0) break;
-      if (!first_crossing(*block, linear, mode, available)) {
-        cacheable = false;
-        outside_ram(*block, linear, mode);
-        return block;
-      }
-      open = block->insns.empty() ? false : !ends_block(*block->insns.back(), isa::op_class(*block->insns.back()));
-      at = block->insns.empty() ? 1 : block->insns.back()->length;
-      break;
-    }
     if (status != DecodeStatus::Ok) {
+      // Left to the next block, which begins with it.
       if (at != 0) break;
-      add_pseudo(*block, status == DecodeStatus::Undefined ? undefined : too_long, 0);
-      block->count = 1;
-      at = 1;
-      open = false;
-      break;
+      if (status == DecodeStatus::NeedsMoreBytes) {
+        cacheable = across_pages(block, linear, mode, available);
+        return;
+      }
+      return add_failure(block, status);
     }
-    add(*block, insn, mode, at);
+    open = add(block, insn, mode, at);
     at += insn.length;
-    open = !ends_block(insn, isa::op_class(insn));
   }
-  block->bytes = static_cast<std::uint16_t>(at);
-  if (open) add_pseudo(*block, end_of_block, at);
-  set_links(*block);
-  return block;
+  block.bytes = static_cast<std::uint16_t>(at);
+  if (open) add_end(at);
+}
+
+/// One instruction, on two pages of RAM; false when the second is none.
+bool BlockBuilder::across_pages(Block& block, std::uint64_t linear, Mode mode, std::size_t available) {
+  x86::Mmu& mmu = context_.cpu.mmu;
+  memory::CodeMap& code = context_.cpu.ports.memory.code();
+  const x86::Mmu::FetchPage second = mmu.fetch(linear + available);
+  const x86::Mmu::FetchPage first = mmu.fetch(linear);
+  if (second.host == nullptr) return false;
+  const std::uint64_t index = context_.cpu.ports.memory.page_index(second.physical);
+  block.second_physical = second.physical;
+  block.second_generation_cell = &code.generation_cell(index);
+  block.second_generation = code.generation(index);
+  block.crosses_page = true;
+  std::array<std::byte, isa::kMaxInsnLength> bytes{};
+  code.add_code(index, 0, bytes.size() - available);
+  std::copy_n(first.host, available, bytes.begin());
+  std::copy_n(second.host, bytes.size() - available, bytes.begin() + static_cast<std::ptrdiff_t>(available));
+  Insn insn;
+  const DecodeStatus status = decoder_.decode(bytes, mode.code_size(), mode.has(Mode::kProtected), insn);
+  if (status != DecodeStatus::Ok) {
+    add_failure(block, status);
+    return true;
+  }
+  block.bytes = insn.length;
+  if (add(block, insn, mode, 0)) add_end(insn.length);
+  return true;
 }
 
 /// Code in flash memory or the like: read byte by byte, executed once.
 void BlockBuilder::outside_ram(Block& block, std::uint64_t linear, Mode mode) {
   static const std::atomic<std::uint32_t> kNever{0};
   block.generation_cell = &kNever;
-  block.ops.clear();
-  block.insns.clear();
-  block.count = 0;
+  block.generation = 0;
   block.crosses_page = false;
   std::array<std::byte, isa::kMaxInsnLength> bytes{};
   std::size_t length = 0;
@@ -383,16 +417,9 @@ void BlockBuilder::outside_ram(Block& block, std::uint64_t linear, Mode mode) {
         page.host != nullptr ? *page.host : static_cast<std::byte>(context_.cpu.ports.io.mmio_read(page.physical, 1));
     status = decoder_.decode({bytes.data(), length}, mode.code_size(), mode.has(Mode::kProtected), insn);
   }
-  bool open = false;
-  if (status == DecodeStatus::Ok) {
-    add(block, insn, mode, 0);
-    open = !ends_block(insn, isa::op_class(insn));
-  } else {
-    add_pseudo(block, status == DecodeStatus::Undefined ? undefined : too_long, 0);
-    block.count = 1;
-  }
-  block.bytes = static_cast<std::uint16_t>(length);
-  if (open) add_pseudo(block, end_of_block, insn.length);
+  if (status != DecodeStatus::Ok) return add_failure(block, status);
+  block.bytes = insn.length;
+  if (add(block, insn, mode, 0)) add_end(insn.length);
 }
 
 }  // namespace doppel::engine::interp

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include "engine/interp/block.h"
@@ -36,7 +35,7 @@ class BlockCache {
   std::size_t size() const { return blocks_.size(); }
 
  private:
-  static constexpr std::size_t kLinearEntries = 1 << 14;
+  static constexpr std::size_t kLinearEntries = 1 << 13;
   static constexpr std::size_t kMaxOps = 400'000;  ///< some 64 MiB
 
   struct Entry {
@@ -44,22 +43,23 @@ class BlockCache {
     std::uint64_t space = 0;
     Block* block = nullptr;
   };
-  static std::size_t index(std::uint64_t linear) { return (linear ^ linear >> 14) & (kLinearEntries - 1); }
+  static std::size_t index(std::uint64_t linear) { return (linear ^ linear >> 13) & (kLinearEntries - 1); }
 
-  struct Key {
-    memory::GuestPhysical physical;
-    std::uint32_t mode;
-    bool operator==(const Key&) const = default;
+  /// One slot of a table with open addressing; `key` is 0 where it is free.
+  struct Slot {
+    std::uint64_t key = 0;
+    Block* block = nullptr;
   };
-  struct Hash {
-    std::size_t operator()(const Key& key) const {
-      constexpr std::uint64_t kGoldenRatio = 0x9E37'79B9'7F4A'7C15;
-      return (key.physical ^ std::uint64_t{key.mode} << 44) * kGoldenRatio >> 20;
-    }
-  };
+  static constexpr std::size_t kSlots = 1 << 17;  ///< kMaxBlocks fill it by half at most
+  static constexpr std::size_t kMaxBlocks = kSlots / 2;
+  static std::uint64_t key_of(memory::GuestPhysical physical, std::uint32_t mode) {
+    constexpr unsigned kModeShift = 52;  // above any physical address
+    return (physical | std::uint64_t{mode} << kModeShift) + 1;
+  }
+  std::size_t slot_of(std::uint64_t key) const;
 
   std::vector<Entry> linear_;
-  std::unordered_map<Key, Block*, Hash> by_key_;
+  std::vector<Slot> slots_;
   std::vector<std::unique_ptr<Block>> blocks_;  ///< replaced ones too: others may still point to them
   std::size_t ops_ = 0;
 };

@@ -47,8 +47,7 @@ inline void next(ThunkContext* context, const DecodedOp* op) {
 
 /// Ends the block after `op`, and counts only what was executed of it.
 inline void stop_after(Context& context, const DecodedOp* op, std::uint64_t rip) {
-  const auto executed = static_cast<std::uint64_t>(op - context.block->ops.data()) + 1;
-  context.cpu.instructions -= context.block->count - executed;
+  context.cpu.instructions -= context.block->count - (op->ordinal + 1U);
   context.cpu.state.rip = rip;
   context.link = &context.lookup;
 }

@@ -14,7 +14,7 @@ Handler branch_handler(const isa::Insn& insn, Mode mode);
 Handler stack_handler(const isa::Insn& insn, Mode mode);
 /// MOVS, STOS, LODS, CMPS, SCAS, with REP.
 Handler string_handler(const isa::Insn& insn);
-/// NOP, PREFETCH, fences, PAUSE.
+/// PREFETCH, fences, PAUSE, and NOP (of which blocks keep none).
 Handler hint_handler(const isa::Insn& insn);
 /// VZEROALL, gathers, masked moves: vector instructions that touch memory in parts, or all registers.
 Handler vector_handler(const isa::Insn& insn);

@@ -158,7 +158,7 @@ void Runner::enter(Block* block) {
   context_.block = block;
   context_.block_rip = context_.cpu.state.rip;
   context_.cpu.instructions += block->count;
-  block->ops.front().handler(&context_, block->ops.data());
+  block->ops[0].handler(&context_, block->ops.get());
 }
 
 /// Runs blocks until something else is to be looked at.
