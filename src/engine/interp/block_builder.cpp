@@ -25,9 +25,13 @@ using x86::SegReg;
 
 constexpr unsigned kMaxInstructions = 64;
 
-/// System instructions after which a block may go on: they touch registers, status flags and memory only.
+/// System instructions after which a block may go on: they change neither what code means nor where it is, and make no
+/// event deliverable.
 bool is_quiet(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
+    case ZYDIS_MNEMONIC_CLI:
+    case ZYDIS_MNEMONIC_CLAC:
+    case ZYDIS_MNEMONIC_STAC:
     case ZYDIS_MNEMONIC_CLD:
     case ZYDIS_MNEMONIC_STD:
     case ZYDIS_MNEMONIC_CLC:
@@ -109,8 +113,10 @@ bool unit_enabled(const Insn& insn, Mode mode) {
 
 /// The address form with which generated code may access the operand itself; Given when it may not.
 AddressForm address_form(const Insn& insn, Mode mode) {
+  // Relative to the block's start instead of the instruction's end, a displacement grows by less than this.
+  constexpr std::int64_t kRoom = 1 << 12;
   const isa::MemoryOperand& mem = insn.mem;
-  if (mem.gather || mem.displacement != static_cast<std::int32_t>(mem.displacement)) return AddressForm::Given;
+  if (mem.gather || mem.displacement > INT32_MAX - kRoom || mem.displacement < INT32_MIN) return AddressForm::Given;
   if (mode.code_64()) {
     const bool based = mem.segment == SegReg::Fs || mem.segment == SegReg::Gs;
     if (mem.address_size == 8)
@@ -177,13 +183,14 @@ void BlockBuilder::describe_operands(const Insn& insn, Mode mode, DecodedOp& op)
   }
   const isa::MemoryOperand& mem = insn.mem;
   op.base = op.index = op.segment_base = zero;
-  op.displacement = static_cast<std::int32_t>(mem.displacement);
+  std::int64_t displacement = mem.displacement;
   if (mem.base == isa::kRipRegister) {
     op.base = offset_in(context_, context_.block_rip);
-    op.displacement += op.next;
+    displacement += op.next;
   } else if (mem.base != isa::kNoRegister) {
     op.base = offset_in(context_, state.gpr[mem.base]);
   }
+  op.displacement = static_cast<std::int32_t>(displacement);
   if (mem.index != isa::kNoRegister && !mem.gather) op.index = offset_in(context_, state.gpr[mem.index]);
   op.scale = mem.scale;
   if (mode.code_64() && (mem.segment == SegReg::Fs || mem.segment == SegReg::Gs))
@@ -293,7 +300,7 @@ void BlockBuilder::discard_dead_flags() {
 
 void BlockBuilder::set_links(Block& block) const {
   // Where CS may have a limit, each way out is checked against it in the look-up.
-  const bool checked = block.crosses_page || context_.code_limit != 0xFFFF'FFFF;
+  const bool checked = block.crosses_page || context_.code_limit < 0xFFFF'FFFF;
   const std::uint64_t offset = block.physical % kPageSize;
   const auto in_page = [&](std::uint64_t target) { return !checked && target < kPageSize; };
   block.link[0].local = in_page(offset + block.bytes);

@@ -13,13 +13,12 @@ namespace doppel::engine::interp {
 struct Context : isa::ThunkContext {
   Context(const x86::CpuPorts& ports, std::mutex& lock_of_split_accesses)
       : cpu(ports), split_lock(lock_of_split_accesses) {
-    // For fetches and helpers: the view's table moves only with refresh_view.
     tlb = cpu.mmu.tlb(cpu.mmu.data_view());
   }
 
   x86::Cpu cpu;
   /// Held while a locked access is made in pieces (across pages, to MMIO), so that no two of those mix. One for all
-  /// processors of the machine; nothing else is taken while it is held.
+  /// processors of the machine; devices' locks are taken while it is held, never the other way round.
   std::mutex& split_lock;
 
   Block* block = nullptr;  ///< the running one
@@ -28,7 +27,7 @@ struct Context : isa::ThunkContext {
   Link lookup;                   ///< for ways out whose target is not known before
   Link* link = &lookup;          ///< how the last block was left
   bool leave = false;            ///< a system instruction has ended the block: look at modes and events
-  std::uint32_t code_limit = 0;  ///< CS.limit outside 64-bit mode
+  std::uint64_t code_limit = 0;  ///< CS.limit; without end in 64-bit mode
   std::uint32_t pauses = 0;      ///< PAUSE instructions executed, to yield the host's processor now and then
 };
 

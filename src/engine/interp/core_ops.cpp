@@ -233,6 +233,8 @@ void quiet_system_handler(ThunkContext* thunk_context, const DecodedOp* op) {
   Context& context = context_of(thunk_context);
   begin(context, op);
   reinterpret_cast<isa::SystemOp>(op->imm)(context.cpu, *op->insn);
+  // STAC and CLAC choose other rights.
+  context.tlb = context.cpu.mmu.tlb(data_view(context));
   return next_after_store(thunk_context, op);
 }
 

@@ -42,7 +42,6 @@ Mode Mode::of(const CpuState& state, bool single) {
   if (is_flat(state.seg(SegReg::Es))) key |= kFlatEs;
   if (is_flat(state.seg(SegReg::Ss))) key |= kFlatSs;
   if (is_flat(state.seg(SegReg::Ds))) key |= kFlatDs;
-  if (state.seg(SegReg::Ss).default_32()) key |= kStack32;
   return {key};
 }
 

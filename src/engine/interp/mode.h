@@ -18,7 +18,6 @@ struct Mode {
     kFlatEs = 1 << 3,     ///< ES, SS, DS: base 0, no limit, writable
     kFlatSs = 1 << 4,
     kFlatDs = 1 << 5,
-    kStack32 = 1 << 6,  ///< SS.B
     kX87 = 1 << 7,      ///< x87, MMX instructions need no check …
     kSse = 1 << 8,      ///< … nor do SSE
     kAvx = 1 << 9,      ///< … nor AVX

@@ -18,6 +18,8 @@ namespace {
 namespace rflags = x86::rflags;
 constexpr std::uint64_t kAnyBreakpoint = 0xFF;  // DR7: L0–L3, G0–G3
 
+constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
+
 }  // namespace
 
 Runner::Runner(const x86::CpuPorts& ports, Shared& shared)
@@ -110,8 +112,9 @@ void Runner::refresh() {
   space_ = epoch_ << 16 | mode_.key;
   context_.tlb = context_.cpu.mmu.tlb(context_.cpu.mmu.data_view());
   const x86::Segment& cs = state.seg(x86::SegReg::Cs);
-  context_.code_limit = mode_.code_64() ? 0xFFFF'FFFF : cs.limit;
+  context_.code_limit = mode_.code_64() ? kNoLimit : cs.limit;
   linear_base_ = mode_.code_64() ? 0 : cs.base;
+  linear_mask_ = mode_.code_64() ? kNoLimit : 0xFFFF'FFFF;
 }
 
 bool Runner::events_may_be_due() const {
@@ -150,8 +153,7 @@ std::optional<Exit> Runner::breakpoint() {
 }
 
 std::uint64_t Runner::linear_rip() const {
-  const std::uint64_t rip = context_.cpu.state.rip;
-  return mode_.code_64() ? rip : (linear_base_ + rip) & 0xFFFF'FFFF;
+  return (context_.cpu.state.rip + linear_base_) & linear_mask_;
 }
 
 void Runner::enter(Block* block) {
@@ -166,8 +168,7 @@ void Runner::execute() {
   const x86::Attention& attention = context_.cpu.ports.attention;
   do {
     Block* block = context_.link->block;
-    if (block == nullptr || !block->current()) [[unlikely]]
-      block = find_block();
+    if (block == nullptr || !block->current()) block = find_block();
     enter(block);
   } while (!context_.leave && !attention.any());
 }
@@ -189,18 +190,26 @@ std::optional<Exit> Runner::debugger_stop() {
   return std::nullopt;
 }
 
-Block* Runner::find_block() {
+/// The block at CS:RIP. Mostly one that has been entered from elsewhere under the same mappings.
+inline Block* Runner::find_block() {
+  Block* block = cache_.find_linear(linear_rip(), space_);
+  if (block == nullptr || !block->current() || context_.cpu.state.rip + block->bytes - 1 > context_.code_limit)
+      [[unlikely]]
+    return find_block_slow();
+  if (context_.link->local) context_.link->block = block;
+  return block;
+}
+
+Block* Runner::find_block_slow() {
   context_.op = nullptr;
   const std::uint64_t rip = context_.cpu.state.rip;
+  if (rip > context_.code_limit) x86::raise_gp();
   const std::uint64_t linear = linear_rip();
-  Block* block = cache_.find_linear(linear, space_);
-  if (block == nullptr || !block->current()) {
-    if (rip > context_.code_limit && !mode_.code_64()) x86::raise_gp();
-    block = look_up(linear, mode_);
-    if (!block->crosses_page && block != transient_.get()) cache_.put_linear(linear, space_, block);
-  }
-  if (!mode_.code_64() && rip + block->bytes - 1 > context_.code_limit) block = up_to_limit(linear, rip);
-  if (context_.link->local && block != transient_.get()) context_.link->block = block;
+  Block* block = look_up(linear, mode_);
+  if (rip + block->bytes - 1 > context_.code_limit) return up_to_limit(linear, rip);
+  if (block == transient_.get()) return block;
+  if (!block->crosses_page) cache_.put_linear(linear, space_, block);
+  if (context_.link->local) context_.link->block = block;
   return block;
 }
 

@@ -50,6 +50,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener {
   void execute_one();
   void enter(Block* block);
   Block* find_block();
+  Block* find_block_slow();
   Block* look_up(std::uint64_t linear, Mode mode);
   bool still_current(const Block& block, std::uint64_t linear);
   Block* up_to_limit(std::uint64_t linear, std::uint64_t rip);
@@ -67,6 +68,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener {
   std::uint64_t epoch_ = 0;        ///< of linear look-ups: moves with every flush
   std::uint64_t space_ = 0;        ///< epoch_ and mode_, for BlockCache
   std::uint64_t linear_base_ = 0;  ///< of RIP: CS.base outside 64-bit mode
+  std::uint64_t linear_mask_ = 0;  ///< its width
   bool step_ = false;              ///< service_events() asked for one instruction
 
   DebugRequest debug_;
