@@ -5,7 +5,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstdlib>
 #include <utility>
 
@@ -43,7 +42,7 @@ HeavyBarrier::HeavyBarrier(Method method) : method_(method) {
 }
 
 void HeavyBarrier::run() {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // Each of these is a full barrier for the calling thread too.
   if (method_ == Method::PrivateExpedited && membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0) return;
   if (method_ == Method::Global && membarrier(MEMBARRIER_CMD_GLOBAL) == 0) return;
   method_ = Method::Protection;

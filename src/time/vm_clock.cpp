@@ -20,10 +20,9 @@ VmClock::VmClock() = default;
 Nanoseconds VmClock::now() const {
   for (;;) {
     const std::uint32_t before = version_.load(std::memory_order_acquire);
-    const bool paused = paused_.load(std::memory_order_relaxed);
-    const Nanoseconds base = base_.load(std::memory_order_relaxed);
+    const bool paused = paused_.load(std::memory_order_acquire);
+    const Nanoseconds base = base_.load(std::memory_order_acquire);
     const Nanoseconds now = paused ? base : host_now() - base;
-    std::atomic_thread_fence(std::memory_order_acquire);
     if ((before & 1) == 0 && version_.load(std::memory_order_relaxed) == before) return now;
   }
 }
@@ -31,7 +30,6 @@ Nanoseconds VmClock::now() const {
 template <class Change>
 void VmClock::change(const Change& change) {
   version_.fetch_add(1, std::memory_order_acq_rel);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
   change();
   version_.fetch_add(1, std::memory_order_release);
 }
@@ -40,16 +38,16 @@ void VmClock::pause() {
   if (paused()) return;
   // The host's clock is read after the version has become odd: no reader that still counts has read a later time.
   change([this] {
-    base_.store(host_now() - base_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    paused_.store(true, std::memory_order_relaxed);
+    base_.store(host_now() - base_.load(std::memory_order_relaxed), std::memory_order_release);
+    paused_.store(true, std::memory_order_release);
   });
 }
 
 void VmClock::resume() {
   if (!paused()) return;
   change([this] {
-    base_.store(host_now() - base_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    paused_.store(false, std::memory_order_relaxed);
+    base_.store(host_now() - base_.load(std::memory_order_relaxed), std::memory_order_release);
+    paused_.store(false, std::memory_order_release);
   });
 }
 
@@ -64,7 +62,7 @@ void VmClock::describe(state::Visitor& visitor) {
   if (!visitor.is_loading()) return;
   visitor.require(value >= 0, "the clock reads a time before its start");
   visitor.require(paused(), "the clock is running");
-  if (paused()) change([this, value] { base_.store(value, std::memory_order_relaxed); });
+  if (paused()) change([this, value] { base_.store(value, std::memory_order_release); });
 }
 
 std::uint64_t ticks_at(Nanoseconds t, std::uint64_t hz) {
