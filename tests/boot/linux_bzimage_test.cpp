@@ -163,7 +163,7 @@ class CompressedBzImage : public LinuxBzImage {
     BzImage kernel;
     kernel.payload_offset = static_cast<std::uint32_t>(kernel.system.size());
     kernel.payload_length = static_cast<std::uint32_t>(packed.size());
-    kernel.system.insert(kernel.system.end(), packed.begin(), packed.end());
+    std::copy(packed.begin(), packed.end(), std::back_inserter(kernel.system));
     return kernel;
   }
 };
