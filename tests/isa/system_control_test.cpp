@@ -93,7 +93,7 @@ TEST_F(SystemControl, SmswWidths) {
 TEST_F(SystemControl, UmipKeepsUsersOut) {
   enter_64_bit(3);
   gpr(x86::kRbx) = kData;
-  const std::vector<std::initializer_list<std::uint8_t>> instructions = {
+  const std::vector<std::vector<std::uint8_t>> instructions = {
       {0x0F, 0x01, 0xE0},  // smsw eax
       {0x0F, 0x01, 0x03},  // sgdt [rbx]
       {0x0F, 0x01, 0x0B},  // sidt [rbx]

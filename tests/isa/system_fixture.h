@@ -64,7 +64,7 @@ class SystemTest : public x86::test::CpuTest {
   }
 
   /// As an engine does: RIP moves on before, and back when there is a fault.
-  void execute(std::initializer_list<std::uint8_t> bytes) {
+  void execute(const std::vector<std::uint8_t>& bytes) {
     const Insn insn = decode(bytes);
     const SystemOp op = system_op(insn.mnemonic);
     ASSERT_NE(op, nullptr);
