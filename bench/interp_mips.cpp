@@ -5,7 +5,8 @@
 
 #include "engine/long_mode.h"
 
-/// Guest instructions a second on the interpreter, for kernels of integer code in 64-bit mode.
+/// Guest instructions a second on the interpreter, for kernels in 64-bit mode, three of integer code and one of
+/// floating point.
 ///   bench_interp_mips [KERNEL]
 namespace {
 
@@ -96,11 +97,31 @@ void recursion(Assembler& a) {
   a.hlt();
 }
 
+/// Scalar and packed floating point, which rounds and may raise exceptions.
+void floating(Assembler& a) {
+  const Label loop = a.newLabel();
+  a.mov(r::ecx, 5'000'000);
+  a.mov(r::eax, 3);
+  a.cvtsi2sd(r::xmm0, r::eax);
+  a.cvtsi2sd(r::xmm1, r::eax);
+  a.bind(loop);
+  a.mulsd(r::xmm0, r::xmm1);
+  a.addsd(r::xmm0, r::xmm1);
+  a.sqrtsd(r::xmm0, r::xmm0);
+  a.addps(r::xmm2, r::xmm3);
+  a.vfmadd231ps(r::ymm4, r::ymm5, r::ymm6);
+  a.movaps(r::xmm7, r::xmm0);
+  a.dec(r::ecx);
+  a.jnz(loop);
+  a.hlt();
+}
+
 struct Kernel {
   const char* name;
   void (*write)(Assembler&);
 };
-constexpr Kernel kKernels[] = {{"registers", registers}, {"sort", sort}, {"recursion", recursion}};
+constexpr Kernel kKernels[] = {
+    {"registers", registers}, {"sort", sort}, {"recursion", recursion}, {"floating", floating}};
 
 class Bench : public x86::test::CpuTest {
  public:

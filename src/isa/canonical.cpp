@@ -231,7 +231,7 @@ class Builder {
       case ZYDIS_REGCLASS_GPR16:
       case ZYDIS_REGCLASS_GPR32:
       case ZYDIS_REGCLASS_GPR64: {
-        const auto number = static_cast<unsigned>(ZydisRegisterGetId(widest));
+        const auto number = static_cast<std::uint8_t>(ZydisRegisterGetId(widest));
         if (number > x86::kRbx) return false;
         // A part that is written leaves the rest as it was, so whatever is written is read.
         if (read || written) out_.gpr_read |= static_cast<std::uint16_t>(1U << number);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "isa/insn.h"
+#include "isa/system.h"
 #include "x86/mmu.h"
 
 namespace doppel::isa {
@@ -31,7 +32,10 @@ inline constexpr int kThunkDone = -1;
 /// Offsets of registers count from the ThunkContext.
 struct alignas(64) DecodedOp {
   Handler handler = nullptr;
-  CoreThunk core = nullptr;
+  union {
+    CoreThunk core = nullptr;  ///< of an instruction that the host executes
+    SystemOp system;           ///< of one that isa/system executes
+  };
   const Insn* insn = nullptr;
   std::uint64_t imm = 0;
   std::int32_t displacement = 0;

@@ -1,8 +1,8 @@
 #include "isa/host_fault_guard.h"
 
-#include <signal.h>
 #include <ucontext.h>
 
+#include <csignal>
 #include <cstdint>
 #include <mutex>
 

@@ -16,8 +16,6 @@ using asmjit::Label;
 using asmjit::x86::Assembler;
 using asmjit::x86::Gp;
 using asmjit::x86::Mem;
-using asmjit::x86::Mm;
-using asmjit::x86::Xmm;
 namespace host = asmjit::x86;
 using x86::CpuState;
 

@@ -229,7 +229,7 @@ void BlockBuilder::choose_handler(const Insn& insn, Mode mode, OpClass op_class,
     case OpClass::HostAlu:
       return choose_host_handler(insn, mode, draft);
     case OpClass::System:
-      op.imm = reinterpret_cast<std::uint64_t>(isa::system_op(insn.mnemonic));
+      op.system = isa::system_op(insn.mnemonic);
       op.handler = is_quiet(insn.mnemonic) ? quiet_system_handler : system_handler;
       return;
     case OpClass::Cpp:

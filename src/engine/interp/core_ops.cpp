@@ -1,5 +1,5 @@
 #include <array>
-#include <cstring>
+#include <bit>
 
 #include "engine/interp/handlers.h"
 #include "engine/interp/mmx.h"
@@ -99,7 +99,7 @@ void run(Context& context, const DecodedOp* op) {
   const isa::Operand* operand = memory_operand(*op->insn);
   if (op->insn->mnemonic == ZYDIS_MNEMONIC_LEA) {
     const std::uint64_t address = isa::effective_address(context.cpu, *op->insn);
-    run_core(context, op, reinterpret_cast<void*>(address));
+    run_core(context, op, std::bit_cast<void*>(address));
   } else if (operand == nullptr) {
     run_core(context, op, nullptr);
   } else {
@@ -226,13 +226,13 @@ void system_handler(ThunkContext* thunk_context, const DecodedOp* op) {
   begin(context, op);
   context.leave = true;
   context.link = &context.lookup;
-  reinterpret_cast<isa::SystemOp>(op->imm)(context.cpu, *op->insn);
+  op->system(context.cpu, *op->insn);
 }
 
 void quiet_system_handler(ThunkContext* thunk_context, const DecodedOp* op) {
   Context& context = context_of(thunk_context);
   begin(context, op);
-  reinterpret_cast<isa::SystemOp>(op->imm)(context.cpu, *op->insn);
+  op->system(context.cpu, *op->insn);
   // STAC and CLAC choose other rights.
   context.tlb = context.cpu.mmu.tlb(data_view(context));
   return next_after_store(thunk_context, op);

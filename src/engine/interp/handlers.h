@@ -27,7 +27,7 @@ void memory_miss(ThunkContext* context, const DecodedOp* op);
 void stored_to_code(ThunkContext* context, const DecodedOp* op, std::uint64_t linear);
 void host_fault(ThunkContext* context, const DecodedOp* op, std::uint64_t vector);
 
-/// A helper of isa/system, whose address is in DecodedOp::imm. One ends the block …
+/// DecodedOp::system. One ends the block …
 void system_handler(ThunkContext* context, const DecodedOp* op);
 /// … the other is for those that change neither mode nor what is deliverable.
 void quiet_system_handler(ThunkContext* context, const DecodedOp* op);
