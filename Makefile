@@ -3,7 +3,7 @@ JOBS ?= $(shell nproc)
 export JOBS
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help deps guest build run test bench fuzz lint format clean
+.PHONY: help deps guest build run test sanitize bench fuzz lint format clean
 
 help:    ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p; s/^\([a-z]*\):  *## \(.*\)/  make \1\t\2/p' Makefile | sort -u | expand -t 16
@@ -22,8 +22,13 @@ build: guest    ## build the release program: build/doppel
 run: build    ## boot the default guest to a shell (ARGS='--memory 1G ...' for more)
 	@build/doppel run $(ARGS)
 
-test:    ## install, build and run everything, lint included
+test:    ## install, build and run every test; format and layers included
 	@scripts/test
+
+sanitize: deps guest    ## build with Clang, ASan and UBSan, and run the unit tests under them
+	@cmake --preset asan-ubsan >/dev/null
+	@cmake --build --preset asan-ubsan -j $(JOBS)
+	@ctest --test-dir build/asan-ubsan -j $(JOBS) -LE boot --output-on-failure --no-tests=error
 
 bench: build    ## measure, next to native and QEMU
 	@bench/run

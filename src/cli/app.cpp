@@ -84,6 +84,7 @@ void add_run(CLI::App& app, Arguments& arguments) {
   command->add_option("--name", options.name, "the machine's name for the other commands; default: vm1, vm2 …")
       ->type_name("NAME");
   command->add_flag("-d,--detach", options.detach, "leave the machine running in the background and print its name");
+  command->add_flag("--no-reboot", options.no_reboot, "end when the guest reboots, instead of starting it again");
   command->add_option("--gdb", options.gdb, "serve gdb on a TCP port, on the loopback interface unless HOST is given")
       ->type_name("[HOST]:PORT");
   command->add_flag("--gdb-wait", options.gdb_wait, "with --gdb: execute nothing before gdb says so");
