@@ -191,8 +191,9 @@ void GdbSession::resume_actions(std::string_view arguments) {
       if (!chosen[i] && (!vcpu || *vcpu == i)) chosen[i] = action;
     }
   }
-  std::vector<ResumeAction> actions;
-  for (const auto& action : chosen) actions.push_back(action.value_or(ResumeAction::Stay));
+  std::vector<ResumeAction> actions(chosen.size());
+  std::transform(chosen.begin(), chosen.end(), actions.begin(),
+                 [](const auto& action) { return action.value_or(ResumeAction::Stay); });
   resume(actions);
 }
 
