@@ -5,9 +5,7 @@ namespace {
 
 namespace cr0 = x86::cr0;
 namespace cr4 = x86::cr4;
-using x86::SegReg;
 using x86::vector::kGp;
-using x86::vector::kUd;
 
 class SystemControl : public test::SystemTest {};
 

@@ -5,7 +5,6 @@ namespace {
 
 namespace rflags = x86::rflags;
 using x86::vector::kGp;
-using x86::vector::kPf;
 using Transfer = x86::test::FakeIo::Transfer;
 
 class SystemPorts : public test::SystemTest {

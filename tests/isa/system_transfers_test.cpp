@@ -6,7 +6,6 @@ namespace {
 namespace rflags = x86::rflags;
 using x86::SegReg;
 using x86::vector::kBr;
-using x86::vector::kGp;
 
 /// What the operands of far transfers and software interrupts mean; the transfers themselves are x86/transfer_test.
 class SystemTransfers : public test::SystemTest {
