@@ -1,7 +1,5 @@
 #include <emmintrin.h>
 
-#include <atomic>
-
 #include "isa/system/checks.h"
 #include "isa/system/operands.h"
 #include "isa/system/ops.h"
@@ -24,7 +22,6 @@ void hlt(Cpu& cpu, const Insn&) {
 void nothing(Cpu&, const Insn&) {}
 
 void mfence(Cpu&, const Insn&) {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
   _mm_mfence();
 }
 void lfence(Cpu&, const Insn&) {
