@@ -35,9 +35,10 @@ void write_versioned(memory::GuestMemory& memory, memory::GuestPhysical address,
   if (!memory.read_value(address, version)) return;
   const std::uint32_t odd = version | 1;
   if (!memory.write_value(address, odd)) return;
-  std::atomic_thread_fence(std::memory_order_release);
+  // The host's processor stores in program order, as the guest's does; the compiler has to as well.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   memory.write_value(address + sizeof version, contents);
-  std::atomic_thread_fence(std::memory_order_release);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   memory.write_value(address, odd + 1);
 }
 
