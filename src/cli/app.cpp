@@ -105,7 +105,8 @@ CLI::App* add_for_names(CLI::App& app, Arguments& arguments, const char* name, c
   return command;
 }
 
-CLI::App* add_for_name(CLI::App& app, Arguments& arguments, const char* name, const char* description, Action action) {
+CLI::App* add_for_name(CLI::App& app, Arguments& arguments, const char* name, const char* description,
+                       const Action& action) {
   CLI::App* const command = app.add_subcommand(name, description);
   command->add_option("NAME", arguments.name, "a machine, as doppel ps lists it")->required();
   command->callback([&arguments, action] { arguments.action = action; });
@@ -169,10 +170,8 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
   for (const std::string_view prefix : {kUnexpected, kUnexpectedMany}) {
     if (!text.starts_with(prefix)) continue;
     text = text.substr(prefix.size());
-    text = (text.starts_with('-') ? "unknown option "
-            : chosen.empty()      ? "unknown command "
-                                  : "unexpected argument ") +
-           text;
+    const char* const what = text.starts_with('-') ? "option" : chosen.empty() ? "command" : "argument";
+    text = fmt::format("unknown {} {}", what, text);
   }
   if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && chosen.empty()) {
     const std::vector<std::string> rest = app.remaining();

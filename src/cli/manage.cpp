@@ -85,7 +85,9 @@ int fail(const Error& error) {
 
 void print_values(const json& value, const std::string& path) {
   if (value.is_structured()) {
-    for (const auto& [key, inner] : value.items()) print_values(inner, path.empty() ? key : path + "." + key);
+    for (const auto& [key, inner] : value.items()) {
+      print_values(inner, path.empty() ? key : fmt::format("{}.{}", path, key));
+    }
   } else {
     fmt::print("{:<40} {}\n", path, value.is_string() ? value.get<std::string>() : value.dump());
   }

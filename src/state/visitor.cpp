@@ -2,7 +2,8 @@
 
 namespace doppel::state {
 
-void Visitor::on_loaded(std::function<void()> /*action*/) {}
+// By value for the visitors that keep it.
+void Visitor::on_loaded(std::function<void()> /*action*/) {}  // NOLINT(performance-unnecessary-value-param)
 
 void Visitor::require(bool /*condition*/, std::string_view /*what*/) {}
 

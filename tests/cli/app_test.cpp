@@ -49,7 +49,7 @@ TEST_F(App, BadUsageIsOneLineThatSaysWhatToDo) {
       {"unknown option --dance; see doppel run --help", {"run", "--dance"}},
       {"unknown option --dance; see doppel --help", {"--dance"}},
       {"see doppel run --help", {"run", "--memory"}},
-      {"unexpected argument b; see doppel run --help", {"run", "a", "b"}},
+      {"unknown argument b; see doppel run --help", {"run", "a", "b"}},
       {"such as 512M or 2G", {"run", "--memory", "512"}},
       {"1 to 16", {"run", "--cpus", "99"}},
       {"NAME is required; see doppel stop --help", {"stop"}},

@@ -108,6 +108,7 @@ TEST(EventLoop, PostedActionsOfAllThreadsRun) {
   test::LoopThread thread;
   int count = 0;
   std::vector<std::thread> posters;
+  posters.reserve(4);
   for (int i = 0; i < 4; ++i) {
     posters.emplace_back([&] {
       for (int j = 0; j < 250; ++j) thread.loop().post([&] { ++count; });

@@ -21,6 +21,7 @@ TEST(DirtyMap, LosesNoMarkAmongThreads) {
   constexpr std::uint64_t kPages = 4096;
   DirtyMap map(kPages);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (std::uint64_t start = 0; start < 4; ++start) {
     threads.emplace_back([&map, start] {
       for (std::uint64_t page = start; page < kPages; page += 4) map.mark(page);

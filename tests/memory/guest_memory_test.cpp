@@ -136,6 +136,7 @@ TEST(GuestMemory, ImpossibleSizesAreRefused) {
 TEST(GuestMemory, ThreadsWriteDifferentPagesAtOnce) {
   const auto memory = make(16 * kMiB);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (std::uint64_t id = 0; id < 4; ++id) {
     threads.emplace_back([&memory, id] {
       for (std::uint64_t page = id; page < 4096; page += 4) {

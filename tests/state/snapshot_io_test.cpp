@@ -61,6 +61,7 @@ TEST(Save, NestsRecords) {
   const auto inner = field(1, static_cast<std::uint8_t>(state::ScalarType::U32), {1, 0, 0, 0}) +
                      field(2, static_cast<std::uint8_t>(state::ScalarType::I16), {0xFE, 0xFF});
   std::vector<std::uint8_t> payload;
+  payload.reserve(inner.size());
   for (const std::byte byte : inner) payload.push_back(static_cast<std::uint8_t>(byte));
   EXPECT_EQ(saved, field(3, kRecord, payload));
 }

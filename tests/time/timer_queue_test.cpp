@@ -123,6 +123,7 @@ TEST(TimerQueue, EachDeadlineRunsOnceAmongThreads) {
   std::atomic<int> at_once{0};
   std::atomic<int> overlaps{0};
   std::vector<std::unique_ptr<Timer>> timers;
+  timers.reserve(8);
   for (int i = 0; i < 8; ++i) {
     timers.push_back(std::make_unique<Timer>(queue, [&](Nanoseconds) {
       if (++at_once > 1) ++overlaps;
