@@ -77,7 +77,12 @@ TEST_F(App, HelpTeachesWithExamples) {
     EXPECT_EQ(own.status, 0) << command;
     EXPECT_THAT(own.output, HasSubstr("Usage: doppel " + std::string(command)));
   }
-  EXPECT_THAT(run({"run", "--help"}).output, HasSubstr("Exit status:"));
+  const Finished run_help = run({"run", "--help"});
+  EXPECT_THAT(run_help.output, HasSubstr("Exit status:"));
+  for (const char* option : {"--command", "--initrd", "--append", "--module", "--memory", "--cpus", "--engine",
+                             "--name", "--detach", "--no-reboot", "--gdb", "--gdb-wait", "--log", "--log-file"}) {
+    EXPECT_THAT(run_help.output, HasSubstr(std::string(option) + " "));
+  }
 }
 
 TEST_F(App, TellsItsVersion) {
