@@ -1,0 +1,29 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "storage/block_device.h"
+#include "storage/host_file.h"
+#include "storage/image.h"
+
+namespace doppel::storage {
+
+struct DiskOptions {
+  std::optional<std::string> format;  ///< "raw", "qcow2"; by the file's contents if not given
+  bool read_only = false;
+  CacheMode cache = CacheMode::Writeback;
+  enum class Aio : std::uint8_t { Auto, IoUring, Threads } aio = Aio::Auto;
+  bool discard = true;   ///< pass the guest's discards on
+  unsigned workers = 8;  ///< threads at most, for what must wait: allocation, compressed clusters, flushes
+};
+
+/// Opens an image file with all its backing files for a guest. Closing (destruction) drains and flushes.
+Result<std::unique_ptr<BlockDevice>> open_disk(const std::string& path, const DiskOptions& options = {});
+
+/// The same for an image that is open already.
+Result<std::unique_ptr<BlockDevice>> make_disk(std::shared_ptr<Image> image, const DiskOptions& options = {});
+
+}  // namespace doppel::storage
