@@ -158,7 +158,10 @@ void Machine::Impl::pause() {
 }
 
 void Machine::Impl::resume() {
-  gate.open([this] { clock.resume(); });
+  gate.open([this] {
+    clock.resume();
+    for (const auto& processor : processors) processor->vcpu.attention().set(x86::Attention::kResumed);
+  });
 }
 
 std::string Machine::Impl::describe_position(unsigned index) {

@@ -60,9 +60,13 @@ void VmClock::describe(state::Visitor& visitor) {
   Nanoseconds value = now();
   visitor.field(1, "now", value);
   if (!visitor.is_loading()) return;
+  // Far from where sums of it and a guest's deadlines would overflow.
+  constexpr Nanoseconds kLatest = kNever / 4;
   visitor.require(value >= 0, "the clock reads a time before its start");
+  visitor.require(value <= kLatest, "the clock reads a time that no machine has lived to see");
   visitor.require(paused(), "the clock is running");
-  if (paused()) change([this, value] { base_.store(value, std::memory_order_release); });
+  if (paused() && value >= 0 && value <= kLatest)
+    change([this, value] { base_.store(value, std::memory_order_release); });
 }
 
 std::uint64_t ticks_at(Nanoseconds t, std::uint64_t hz) {

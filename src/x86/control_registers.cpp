@@ -55,20 +55,45 @@ void check_long_mode_activation(const CpuState& state) {
 
 }  // namespace
 
-// SDM vol. 3, 17.2.4.
-void refresh_debug_watches(Cpu& cpu) {
+namespace {
+
+/// One of DR0–DR3 with what DR7 says about it; SDM vol. 3, 17.2.4.
+struct Breakpoint {
+  enum Kind : std::uint8_t { Instruction, Write, Io, ReadWrite };
+  bool enabled;
+  Kind kind;
+  std::uint64_t address, length;
+};
+
+Breakpoint breakpoint(const CpuState& state, unsigned number) {
   constexpr std::array<std::uint64_t, 4> kLengths{1, 2, 8, 4};
-  constexpr unsigned kWrite = 1, kReadWrite = 3;
+  const std::uint64_t length = kLengths[bits(state.dr7, 19 + 4 * number, 18 + 4 * number)];
+  return {bits(state.dr7, 2 * number + 1, 2 * number) != 0,
+          static_cast<Breakpoint::Kind>(bits(state.dr7, 17 + 4 * number, 16 + 4 * number)),
+          align_down(state.dr[number], length), length};
+}
+
+}  // namespace
+
+void refresh_debug_watches(Cpu& cpu) {
   std::vector<Mmu::Watch> watches;
   for (unsigned i = 0; i < 4; ++i) {
-    const bool enabled = bits(cpu.state.dr7, 2 * i + 1, 2 * i) != 0;
-    const std::uint64_t kind = bits(cpu.state.dr7, 17 + 4 * i, 16 + 4 * i);
-    if (!enabled || (kind != kWrite && kind != kReadWrite)) continue;
-    const std::uint64_t length = kLengths[bits(cpu.state.dr7, 19 + 4 * i, 18 + 4 * i)];
-    watches.push_back(
-        {align_down(cpu.state.dr[i], length), length, kind == kReadWrite, true, static_cast<std::uint8_t>(1U << i)});
+    const Breakpoint point = breakpoint(cpu.state, i);
+    if (!point.enabled || (point.kind != Breakpoint::Write && point.kind != Breakpoint::ReadWrite)) continue;
+    const bool on_read = point.kind == Breakpoint::ReadWrite;
+    watches.push_back({point.address, point.length, on_read, true, static_cast<std::uint8_t>(1U << i)});
   }
   cpu.mmu.set_debug_register_watches(std::move(watches));
+}
+
+void note_port_access(Cpu& cpu, std::uint16_t port, unsigned size) {
+  if ((cpu.state.cr4 & cr4::kDe) == 0) return;
+  for (unsigned i = 0; i < 4; ++i) {
+    const Breakpoint point = breakpoint(cpu.state, i);
+    if (!point.enabled || point.kind != Breakpoint::Io) continue;
+    if (point.address < std::uint64_t{port} + size && port < point.address + point.length)
+      cpu.state.pending_debug |= bit(i);
+  }
 }
 
 void write_cr0(Cpu& cpu, std::uint64_t value) {
@@ -90,7 +115,7 @@ void write_cr0(Cpu& cpu, std::uint64_t value) {
   state.cr0 = value;
   state.efer = paging && long_mode ? state.efer | efer::kLma : state.efer & ~efer::kLma;
   if ((changed & (cr0::kPg | cr0::kWp)) != 0) cpu.mmu.flush_all();
-  if ((changed & (cr0::kPg | cr0::kPe)) != 0) cpu.mmu.refresh_view();
+  if ((changed & (cr0::kPg | cr0::kPe | cr0::kAm)) != 0) cpu.mmu.refresh_view();
 }
 
 void write_cr3(Cpu& cpu, std::uint64_t value) {
@@ -205,6 +230,7 @@ void state_replaced(Cpu& cpu) {
   refresh_debug_watches(cpu);
   cpu.mmu.refresh_view();
   cpu.mmu.flush_all();
+  cpu.interrupt_waiting = true;
 }
 
 }  // namespace doppel::x86

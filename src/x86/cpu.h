@@ -40,7 +40,6 @@ struct Cpu {
   /// The instruction under way began with TF set, so a single-step trap follows it (events.h).
   bool single_step = false;
   /// Attention::kInterrupt has been taken, but interrupt_pending() could not be asked yet, or may say yes once more.
-  /// An engine sets it when it loads another state.
   bool interrupt_waiting = true;
   Mmu mmu;
 

@@ -2,6 +2,7 @@
 
 #include "x86/control_registers.h"
 #include "x86/exceptions.h"
+#include "x86/pvclock.h"
 
 namespace doppel::x86 {
 
@@ -9,7 +10,7 @@ namespace {
 
 constexpr std::uint64_t kDr6Hits = 0xF, kDr6Bs = bit(14);
 constexpr std::uint32_t kRare =
-    Attention::kFlush | Attention::kStop | Attention::kInit | Attention::kSipi | Attention::kNmi;
+    Attention::kFlush | Attention::kStop | Attention::kInit | Attention::kSipi | Attention::kNmi | Attention::kResumed;
 
 void take_init(Cpu& cpu) {
   constexpr std::uint32_t kApicBase = 0x1B;
@@ -129,6 +130,7 @@ Boundary service_events(Cpu& cpu) {
   if ((pending & kRare) != 0) {
     if (attention.take(Attention::kFlush) != 0) cpu.mmu.flush_all();
     if (attention.take(Attention::kStop) != 0) return Boundary::Stop;
+    if (attention.take(Attention::kResumed) != 0) update_system_time(cpu, true);
     if (attention.take(Attention::kInit) != 0) take_init(cpu);
     if (attention.take(Attention::kSipi) != 0) take_sipi(cpu);
     if (attention.take(Attention::kNmi) != 0) state.nmi_pending = true;

@@ -18,7 +18,10 @@ Mmu::Mmu(CpuState& state, memory::GuestMemory& memory, CpuIo& io, const CpuidMod
 }
 
 void Mmu::refresh_view() {
-  if (state_.cpl() == 3) {
+  const bool user = state_.cpl() == 3;
+  const bool aligned = user && (state_.cr0 & cr0::kAm) != 0 && (state_.rflags_without_of & rflags::kAc) != 0;
+  if (aligned != checks_alignment_) set_alignment_checks(aligned);
+  if (user) {
     data_view_ = View::User;
     fetch_tlb_ = kUserFetch;
     return;
@@ -26,6 +29,39 @@ void Mmu::refresh_view() {
   const bool smap = (state_.cr4 & cr4::kSmap) != 0 && (state_.rflags_without_of & rflags::kAc) == 0;
   data_view_ = smap ? View::SupervisorSmap : View::Supervisor;
   fetch_tlb_ = kSupervisorFetch;
+}
+
+void Mmu::set_alignment_checks(bool on) {
+  checks_alignment_ = on;
+  tlb_[static_cast<std::size_t>(View::User)].flush_all();
+  if (flush_listener_ != nullptr) flush_listener_->flushed_all();
+}
+
+namespace {
+/// The alignment that an operand of this size must have; SDM vol. 3, table 6-7. For 16 bytes and more it is the
+/// instruction that says so, by #GP.
+std::uint64_t required_alignment(std::size_t size) {
+  switch (size) {
+    case 2:
+    case 14:  // FLDENV, FSTENV, FRSTOR and FSAVE with 16-bit operands …
+    case 94:
+      return 2;
+    case 4:
+    case 28:  // … and with 32-bit operands
+    case 108:
+      return 4;
+    case 8:
+    case 10:  // 80-bit floating point
+      return 8;
+    default:
+      return 1;
+  }
+}
+}  // namespace
+
+void Mmu::check_alignment(LinearAddress address, std::size_t size, View view) const {
+  if (!checks_alignment_ || view != View::User) return;
+  if (address % required_alignment(size) != 0) raise(vector::kAc, 0);
 }
 
 LinearAddress Mmu::effective(LinearAddress address) const {
@@ -53,7 +89,8 @@ Mmu::Target Mmu::walk_and_fill(LinearAddress address, Access access, View view) 
   if (page == nullptr) return {nullptr, result.physical};
   if (access == Access::Write) memory_.prepare_write(result.physical);
   const LinearAddress linear_page = Tlb::page_of(address);
-  if (access == Access::Execute || !watched(linear_page)) {
+  const bool checked = checks_alignment_ && view == View::User;
+  if (access == Access::Execute || !(checked || watched(linear_page))) {
     Tlb& tlb = access == Access::Execute ? tlb_[view == View::User ? kUserFetch : kSupervisorFetch]
                                          : tlb_[static_cast<std::size_t>(view)];
     tlb.fill(linear_page, {page, align_down(result.physical, kPageSize),
@@ -156,6 +193,7 @@ void Mmu::write_target(const Target& target, std::span<const std::byte> bytes) {
 }
 
 void Mmu::read_bytes(LinearAddress address, std::span<std::byte> out, View view) {
+  check_alignment(address, out.size(), view);
   if (out.size() > kPageSize) probe(address, out.size(), Access::Read, view);
   while (!out.empty()) {
     const std::size_t size = std::min<std::size_t>(out.size(), kPageSize), first = first_part(address, size);
@@ -169,6 +207,7 @@ void Mmu::read_bytes(LinearAddress address, std::span<std::byte> out, View view)
 }
 
 void Mmu::write_bytes(LinearAddress address, std::span<const std::byte> bytes, View view) {
+  check_alignment(address, bytes.size(), view);
   if (bytes.size() > kPageSize) probe(address, bytes.size(), Access::Write, view);
   while (!bytes.empty()) {
     const std::size_t size = std::min<std::size_t>(bytes.size(), kPageSize), first = first_part(address, size);
@@ -182,6 +221,7 @@ void Mmu::write_bytes(LinearAddress address, std::span<const std::byte> bytes, V
 }
 
 std::byte* Mmu::host_slow(LinearAddress address, std::size_t size, Access access, View view) {
+  check_alignment(address, size, view);
   if (first_part(address, size) < size || watched(Tlb::page_of(address))) return nullptr;
   return translate(address, access, view).host;
 }

@@ -116,10 +116,15 @@ class Mmu {
   void flush_non_global();  ///< MOV to CR3
   void flush_page(LinearAddress address);
 
-  /// The view of ordinary data accesses now. To be called again (refresh_view) after CPL, EFLAGS.AC, CR0.PG or CR4.SMAP
-  /// changed.
+  /// The view of ordinary data accesses now. To be called again (refresh_view) after CPL, EFLAGS.AC, CR0.AM, CR0.PG or
+  /// CR4.SMAP changed.
   View data_view() const { return data_view_; }
   void refresh_view();
+
+  /// Alignment checking is on (CR0.AM, EFLAGS.AC and CPL 3; SDM vol. 3, 6.15 #AC). View::User's TLB then stays empty,
+  /// so that each access takes the slow path, where it is checked. An engine with tables of its own keeps them empty
+  /// likewise: the flush listener is told of the change.
+  bool checks_alignment() const { return checks_alignment_; }
 
   /// True once after a store hit decoded code: the running block may be stale.
   bool take_code_modified() {
@@ -188,6 +193,8 @@ class Mmu {
   void wrote_slow(LinearAddress address, std::size_t size);
   FetchPage fetch_slow(LinearAddress address);
 
+  void set_alignment_checks(bool on);
+  void check_alignment(LinearAddress address, std::size_t size, View view) const;
   bool watched(LinearAddress page) const;
   void check_watches(LinearAddress address, std::size_t size, Access access);
 
@@ -197,6 +204,7 @@ class Mmu {
   const CpuidModel& cpuid_;
   View data_view_ = View::Supervisor;
   std::size_t fetch_tlb_ = kSupervisorFetch;
+  bool checks_alignment_ = false;
   bool code_modified_ = false;
   std::array<Tlb, kTlbs> tlb_{};
   std::vector<Watch> watches_, debug_register_watches_;

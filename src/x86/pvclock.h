@@ -8,7 +8,7 @@ namespace doppel::x86 {
 
 /// Fills this vCPU's pvclock_vcpu_time_info where CpuState::kvm_system_time says, if it is enabled. `was_paused` tells
 /// the guest that it did not run for a while, so that its watchdogs stay quiet. For the MSR write, writes of the TSC,
-/// and for the machine after each resume and restore, before the vCPU runs.
+/// and Attention::kResumed, which the machine sets with each resume.
 void update_system_time(Cpu& cpu, bool was_paused);
 
 /// Fills the wall clock structure (the real time at VM time 0) where CpuState::kvm_wall_clock says, if it was ever set.

@@ -157,5 +157,30 @@ TEST_F(SystemPorts, A32BitAddressSizeClearsUpperHalves) {
   EXPECT_EQ(gpr(x86::kRcx), 0U);
 }
 
+TEST_F(SystemPorts, IoBreakpointsTrapAfterTheTransfer) {
+  cpu.state.cr4 |= x86::cr4::kDe;
+  cpu.state.dr[0] = 0x60;
+  cpu.state.dr7 = 0x400 | 1 | 2ULL << 16;
+  execute({0xE4, 0x61});  // in al, 61h
+  EXPECT_EQ(cpu.state.pending_debug, 0U);
+  execute({0xE6, 0x60});  // out 60h, al
+  EXPECT_EQ(cpu.state.pending_debug, 1U);
+  EXPECT_EQ(io.port_writes.size(), 1U);
+}
+
+TEST_F(SystemPorts, AnIoBreakpointTrapsBetweenIterations) {
+  cpu.state.cr4 |= x86::cr4::kDe;
+  cpu.state.dr[3] = 0x1F0;
+  cpu.state.dr7 = 0x400 | bit(6) | 2ULL << 28;
+  gpr(x86::kRdx) = 0x1F0;
+  gpr(x86::kRsi) = kData;
+  gpr(x86::kRcx) = 3;
+  execute({0xF3, 0x6E});  // rep outsb
+  EXPECT_EQ(io.port_writes.size(), 1U);
+  EXPECT_EQ(gpr(x86::kRcx), 2U);
+  EXPECT_EQ(cpu.state.rip, kCode);
+  EXPECT_EQ(cpu.state.pending_debug, 8U);
+}
+
 }  // namespace
 }  // namespace doppel::isa

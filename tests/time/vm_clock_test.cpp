@@ -88,14 +88,16 @@ TEST(VmClock, GoesOnWhereItWasSaved) {
   EXPECT_GE(restored.now(), saved.now());
 }
 
-TEST(VmClock, RefusesATimeBeforeItsStart) {
+TEST(VmClock, RefusesTimesThatCannotBe) {
   VmClock clock;
-  const auto bytes = state::save([](state::Visitor& v) {
-    Nanoseconds now = -1;
-    v.field(1, "now", now);
-  });
-  EXPECT_FALSE(state::load(bytes, describe(clock)));
-  EXPECT_EQ(clock.now(), 0);
+  for (const Nanoseconds impossible : {Nanoseconds{-1}, INT64_MIN, kNever, kNever / 2}) {
+    const auto bytes = state::save([impossible](state::Visitor& v) {
+      Nanoseconds now = impossible;
+      v.field(1, "now", now);
+    });
+    EXPECT_FALSE(state::load(bytes, describe(clock))) << impossible;
+    EXPECT_EQ(clock.now(), 0);
+  }
 }
 
 TEST(VmClock, NeverGoesBackInAnyThread) {

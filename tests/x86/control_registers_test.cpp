@@ -304,5 +304,23 @@ TEST_F(ControlRegistersTest, AReplacedStateTakesEffect) {
   EXPECT_EQ(state.pending_debug, 1U);
 }
 
+TEST_F(ControlRegistersTest, IoBreakpointsMeetThePortsTheyCover) {
+  write_debug_register(cpu, 0, 0x60);
+  write_debug_register(cpu, 1, 0x3F8);
+  write_debug_register(cpu, 2, 0x3F8);
+  // L0: I/O, one byte. L1: I/O, four bytes. L2: an instruction breakpoint at the same number.
+  write_debug_register(cpu, 7, bit(0) | bit(2) | bit(4) | 0x2ULL << 16 | 0xEULL << 20);
+  note_port_access(cpu, 0x60, 1);
+  EXPECT_EQ(state.pending_debug, 0U) << "they exist under CR4.DE only";
+  write_cr4(cpu, cr4::kDe);
+  note_port_access(cpu, 0x61, 4);
+  note_port_access(cpu, 0x3FC, 1);
+  EXPECT_EQ(state.pending_debug, 0U);
+  note_port_access(cpu, 0x5E, 4);
+  EXPECT_EQ(state.pending_debug, 1U);
+  note_port_access(cpu, 0x3FB, 1);
+  EXPECT_EQ(state.pending_debug, 3U);
+}
+
 }  // namespace
 }  // namespace doppel::x86

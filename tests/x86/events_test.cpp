@@ -304,5 +304,24 @@ TEST_F(Events, AnInterruptedRepeatPushesRf) {
   EXPECT_NE(peek_physical<std::uint64_t>(state.gpr[kRsp] + 16) & kRf, 0U);
 }
 
+TEST_F(Events, AResumedMachineTellsKvmclock) {
+  constexpr std::uint64_t kInfo = 0xD000;
+  constexpr std::uint8_t kGuestStopped = 2;
+  state.kvm_system_time = kInfo | 1;
+  attention.set(Attention::kResumed);
+  EXPECT_EQ(service_events(cpu), Boundary::Continue);
+  EXPECT_EQ(attention.pending(), 0U);
+  EXPECT_EQ(peek_physical<std::uint8_t>(kInfo + 29) & kGuestStopped, kGuestStopped);
+}
+
+TEST_F(Events, AReplacedStateAsksForInterruptsAgain) {
+  io.interrupts.push_back(0x30);
+  EXPECT_EQ(service_events(cpu), Boundary::Continue);
+  EXPECT_EQ(state.rip, 0x7000U) << "nobody has said that there is one";
+  state_replaced(cpu);
+  EXPECT_EQ(service_events(cpu), Boundary::Continue);
+  EXPECT_EQ(state.rip, handler(0x30));
+}
+
 }  // namespace
 }  // namespace doppel::x86::test

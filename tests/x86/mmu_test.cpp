@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include "x86/control_registers.h"
 #include "x86/fake_platform.h"
 #include "x86/page_tables.h"
 
@@ -360,6 +361,73 @@ TEST_F(MmuTest, DebuggersTranslateWithoutATrace) {
   EXPECT_EQ(tables.get(kPage), kFrame | Tables::kP);
   EXPECT_FALSE(mmu.debug_translate(kNext, physical));
   EXPECT_FALSE(mmu.debug_translate(0x8000'0000'0000, physical));
+}
+
+class AlignmentTest : public MmuTest {
+ protected:
+  void SetUp() override {
+    MmuTest::SetUp();
+    tables.map(kPage, kFrame, kAll);
+    tables.map(kNext, kOtherFrame, kAll);
+    cpu.state.seg(SegReg::Ss).attributes |= 3 << 5;
+    cpu.state.cr0 |= cr0::kAm;
+    cpu.state.set_rflags(rflags::kAc);
+    mmu.refresh_view();
+  }
+};
+
+TEST_F(AlignmentTest, UserAccessesHaveToBeAligned) {
+  EXPECT_TRUE(mmu.checks_alignment());
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_FAULT(kNoFault, mmu.read<std::uint8_t>(kPage + 1, View::User));
+    EXPECT_FAULT(kNoFault, mmu.read<std::uint64_t>(kPage + 8, View::User));
+    EXPECT_FAULT_CODE(vector::kAc, 0, mmu.read<std::uint16_t>(kPage + 1, View::User));
+    EXPECT_FAULT_CODE(vector::kAc, 0, mmu.write<std::uint32_t>(kPage + 2, 0, View::User));
+    EXPECT_FAULT_CODE(vector::kAc, 0, mmu.read<std::uint64_t>(kNext - 4, View::User));
+    EXPECT_FAULT_CODE(vector::kAc, 0, mmu.host(kPage + 4, 8, Access::Write, View::User));
+  }
+}
+
+TEST_F(AlignmentTest, OtherSizesHaveTheirOwnAlignment) {
+  std::array<std::byte, 108> image{};
+  const auto read = [&](std::uint64_t offset, std::size_t size) {
+    mmu.read_bytes(kPage + offset, std::span(image).first(size), View::User);
+  };
+  EXPECT_FAULT(kNoFault, read(8, 10));
+  EXPECT_FAULT_CODE(vector::kAc, 0, read(4, 10));
+  EXPECT_FAULT(kNoFault, read(4, 108));
+  EXPECT_FAULT_CODE(vector::kAc, 0, read(2, 108));
+  EXPECT_FAULT(kNoFault, read(2, 14));
+  EXPECT_FAULT_CODE(vector::kAc, 0, read(1, 14));
+  EXPECT_FAULT(kNoFault, read(1, 16)) << "left to the instruction";
+}
+
+TEST_F(AlignmentTest, TheSystemsOwnAccessesDoNot) {
+  EXPECT_FAULT(kNoFault, mmu.read<std::uint32_t>(kPage + 1, View::Supervisor));
+  EXPECT_FAULT(kNoFault, mmu.read<std::uint32_t>(kPage + 1, View::SupervisorSmap));
+}
+
+TEST_F(AlignmentTest, EachOfAmAcAndLevel3IsNeeded) {
+  cpu.state.cr0 &= ~cr0::kAm;
+  mmu.refresh_view();
+  EXPECT_FAULT(kNoFault, mmu.read<std::uint32_t>(kPage + 1, View::User)) << "which the TLB keeps from now on";
+  cpu.state.cr0 |= cr0::kAm;
+  mmu.refresh_view();
+  EXPECT_FAULT_CODE(vector::kAc, 0, mmu.read<std::uint32_t>(kPage + 1, View::User));
+  cpu.state.set_rflags(0);
+  mmu.refresh_view();
+  EXPECT_FAULT(kNoFault, mmu.read<std::uint32_t>(kPage + 1, View::User));
+  cpu.state.set_rflags(rflags::kAc);
+  cpu.state.seg(SegReg::Ss).attributes &= ~(3U << 5);
+  mmu.refresh_view();
+  EXPECT_FAULT(kNoFault, mmu.read<std::uint32_t>(kPage + 1, View::User));
+}
+
+TEST_F(AlignmentTest, Cr0AmIsHeededAtOnce) {
+  write_cr0(cpu, cpu.state.cr0 & ~cr0::kAm);
+  EXPECT_FALSE(mmu.checks_alignment());
+  write_cr0(cpu, cpu.state.cr0 | cr0::kAm);
+  EXPECT_TRUE(mmu.checks_alignment());
 }
 
 }  // namespace

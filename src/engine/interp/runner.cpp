@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "engine/interp/handlers.h"
 #include "isa/host_fault_guard.h"
 #include "x86/control_registers.h"
 #include "x86/events.h"
@@ -95,11 +96,13 @@ Exit Runner::run() {
   }
 }
 
-/// A fault leaves no trace of its instruction: RIP is back at its start, and it was not retired.
+/// A fault leaves no trace of its instruction: RIP is back at its start, and it was not retired. A task switch that
+/// faults once the new task is in place has moved that start to the new task (SDM vol. 3, 7.3).
 void Runner::unwind_to_instruction() {
   if (context_.op != nullptr) {
     const DecodedOp* op = std::exchange(context_.op, nullptr);
-    stop_after(context_, op, context_.block_rip + op->start);
+    const bool may_switch_tasks = op->handler == system_handler;
+    stop_after(context_, op, may_switch_tasks ? context_.cpu.instruction_start : context_.block_rip + op->start);
     --context_.cpu.instructions;
   }
   context_.cpu.instruction_start = context_.cpu.state.rip;

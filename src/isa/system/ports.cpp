@@ -1,6 +1,7 @@
 #include "isa/system/checks.h"
 #include "isa/system/operands.h"
 #include "isa/system/ops.h"
+#include "x86/control_registers.h"
 #include "x86/io_permission.h"
 #include "x86/segmentation.h"
 
@@ -23,6 +24,7 @@ void in(Cpu& cpu, const Insn& insn) {
   const std::uint16_t port = port_operand(cpu, insn, insn.op[1]);
   x86::check_io_permission(cpu, port, size);
   write_gpr(cpu.state, x86::kRax, size, cpu.ports.io.port_in(port, size));
+  x86::note_port_access(cpu, port, size);
 }
 
 void out(Cpu& cpu, const Insn& insn) {
@@ -30,6 +32,7 @@ void out(Cpu& cpu, const Insn& insn) {
   const std::uint16_t port = port_operand(cpu, insn, insn.op[0]);
   x86::check_io_permission(cpu, port, size);
   cpu.ports.io.port_out(port, size, static_cast<std::uint32_t>(read_gpr(cpu.state, x86::kRax, size)));
+  x86::note_port_access(cpu, port, size);
 }
 
 std::uint64_t address_register(const Cpu& cpu, unsigned reg, const Insn& insn) {
@@ -62,11 +65,13 @@ void string(Cpu& cpu, const Insn& insn) {
   const std::int64_t step = (state.rflags_without_of & rflags::kDf) != 0 ? -std::int64_t{kSize} : std::int64_t{kSize};
   for (;;) {
     kOne(cpu, insn, port, kSize);
+    x86::note_port_access(cpu, port, kSize);
     add_to_address_register(state, kAddressRegister, insn.address_size, step);
     if (!repeats) return;
     add_to_address_register(state, x86::kRcx, insn.address_size, -1);
     if (address_register(cpu, x86::kRcx, insn) == 0) return;
-    const bool traps = (state.rflags_without_of & rflags::kTf) != 0 || cpu.mmu.has_watches();
+    const bool traps =
+        (state.rflags_without_of & rflags::kTf) != 0 || state.pending_debug != 0 || cpu.mmu.has_watches();
     if (cpu.ports.attention.any() || traps) {
       // RF, so that the instruction does not meet its own breakpoint again (SDM vol. 3, 17.3.1.1).
       state.rflags_without_of |= rflags::kRf;

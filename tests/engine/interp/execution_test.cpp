@@ -597,5 +597,85 @@ TEST_F(ProtectedModeTest, legacy_vector_state_and_bcd) {
   EXPECT_NE(status_flags() & x86::rflags::kCf, 0);
 }
 
+TEST_F(ProtectedModeTest, a_task_switch_that_faults_in_the_new_task_stays_there) {
+  constexpr std::uint64_t kGdt = 0x4000, kIdt = 0x5000, kOldTss = 0x6000, kNewTss = 0x7000, kEntry = 0x18'0000;
+  constexpr std::uint64_t kTsHandler = 0x9000, kAbsentSelector = 0x100;
+  poke_physical<std::uint64_t>(kGdt + 0x08, 0x00CF'9B00'0000'FFFF);
+  poke_physical<std::uint64_t>(kGdt + 0x10, 0x00CF'9300'0000'FFFF);
+  poke_physical<std::uint64_t>(kGdt + 0x18, 0x0000'8B00'0000'0067 | kOldTss << 16);
+  poke_physical<std::uint64_t>(kGdt + 0x20, 0x0000'8900'0000'0067 | kNewTss << 16);
+  poke_physical<std::uint64_t>(kIdt + 8 * x86::vector::kTs, 0x0000'8E00'0008'0000 | kTsHandler);
+  poke_physical<std::uint8_t>(kTsHandler, 0xF4);
+  state.gdtr = {kGdt, 0x27};
+  state.idtr = {kIdt, 0x7FF};
+  state.tr = {kOldTss, 0x67, 0x8B, 0x18};
+  poke_physical<std::uint32_t>(kNewTss + 0x20, static_cast<std::uint32_t>(kEntry));
+  poke_physical<std::uint32_t>(kNewTss + 0x38, static_cast<std::uint32_t>(kStackTop));
+  for (const auto& [field, selector] : {std::pair{0x4C, 0x08}, {0x50, 0x10}, {0x54, int{kAbsentSelector}}})
+    poke_physical<std::uint32_t>(kNewTss + static_cast<unsigned>(field), static_cast<std::uint32_t>(selector));
+  place(kCodeAddress, {0xEA, 0, 0, 0, 0, 0x20, 0});  // jmp 20h:0
+  EXPECT_EQ(run(), ExitReason::Halted);
+  EXPECT_EQ(state.rip, kTsHandler + 1);
+  EXPECT_EQ(state.tr.selector, 0x20);
+  EXPECT_EQ(peek_physical<std::uint32_t>(state.gpr[x86::kRsp]), kAbsentSelector);
+  EXPECT_EQ(peek_physical<std::uint32_t>(state.gpr[x86::kRsp] + 4), kEntry) << "EIP in the frame";
+}
+
+/// Level 3 with alignment checks, on pages of its own.
+class AlignmentCheckTest : public ExecutionTest {
+ protected:
+  void SetUp() override {
+    for (const std::uint64_t entry : {std::uint64_t{0x1000}, std::uint64_t{0x2000}}) {
+      poke_physical<std::uint64_t>(entry, peek_physical<std::uint64_t>(entry) | 4);
+    }
+    for (std::uint64_t i = 0; i < 8; ++i) poke_physical<std::uint64_t>(kPd + 8 * i, i << 21 | 0x87);
+    state.cr0 |= x86::cr0::kAm;
+    state.set_rflags(x86::rflags::kAc);
+    for (Segment& segment : state.segment) segment.attributes |= 3 << 5;
+    gpr(x86::kRbx) = kDataAddress + 2;
+  }
+  /// The vector that ends the program, which runs at level 3 without a way to handle it: shutdown, or none.
+  bool faults(const std::function<void(Assembler&)>& write) {
+    place(kCodeAddress, assemble(kCodeAddress, [&write](Assembler& a) {
+            write(a);
+            a.ud2();
+          }));
+    state.rip = kCodeAddress;
+    state.idtr = {0, 0};
+    run();
+    return state.rip == kCodeAddress;
+  }
+};
+
+TEST_F(AlignmentCheckTest, every_kind_of_access_is_checked) {
+  EXPECT_TRUE(faults([](Assembler& a) { a.mov(r::rax, r::qword_ptr(r::rbx)); }));
+  EXPECT_TRUE(faults([](Assembler& a) { a.mov(r::dword_ptr(r::rbx), r::eax); }));
+  EXPECT_TRUE(faults([](Assembler& a) { a.add(r::dword_ptr(r::rbx), 1); }));
+  EXPECT_TRUE(faults([](Assembler& a) { a.lock().inc(r::qword_ptr(r::rbx)); }));
+  EXPECT_TRUE(faults([](Assembler& a) { a.movsd(r::xmm0, r::qword_ptr(r::rbx)); }));
+  EXPECT_TRUE(faults([](Assembler& a) { a.fld(r::qword_ptr(r::rbx)); }));
+  EXPECT_TRUE(faults([](Assembler& a) { a.jmp(r::qword_ptr(r::rbx)); }));
+  gpr(x86::kRsp) = kStackTop + 4;
+  EXPECT_TRUE(faults([](Assembler& a) { a.push(r::rax); }));
+  EXPECT_TRUE(faults([](Assembler& a) { a.pop(r::rax); }));
+  EXPECT_TRUE(faults([](Assembler& a) { a.ret(); }));
+  gpr(x86::kRdi) = kDataAddress + 1;
+  gpr(x86::kRcx) = 8;
+  EXPECT_TRUE(faults([](Assembler& a) { a.rep().stosd(); }));
+  EXPECT_EQ(gpr(x86::kRcx), 8);
+}
+
+TEST_F(AlignmentCheckTest, aligned_accesses_and_bytes_pass) {
+  EXPECT_FALSE(faults([](Assembler& a) { a.mov(r::ax, r::word_ptr(r::rbx)); }));
+  EXPECT_FALSE(faults([](Assembler& a) { a.mov(r::al, r::byte_ptr(r::rbx, 1)); }));
+  EXPECT_FALSE(faults([](Assembler& a) { a.mov(r::rax, r::qword_ptr(r::rbx, 6)); }));
+  EXPECT_FALSE(faults([](Assembler& a) { a.push(r::rax); }));
+}
+
+TEST_F(AlignmentCheckTest, nothing_is_checked_without_the_flag) {
+  state.set_rflags(0);
+  EXPECT_FALSE(faults([](Assembler& a) { a.mov(r::rax, r::qword_ptr(r::rbx)); }));
+}
+
 }  // namespace
 }  // namespace doppel::engine::test
