@@ -31,7 +31,7 @@ sanitize: deps guest    ## build with Clang, ASan and UBSan, and run the unit te
 	@ctest --test-dir build/asan-ubsan -j $(JOBS) -LE boot --output-on-failure --no-tests=error
 
 bench: build    ## measure, next to native and QEMU
-	@bench/run
+	@bench/run $(ARGS)
 
 fuzz: deps    ## run each libFuzzer target for FUZZ_SECONDS (60)
 	@scripts/fuzz
