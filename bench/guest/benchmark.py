@@ -42,4 +42,4 @@ def fibonacci(n):
 
 
 with open(os.environ["OUTPUT"], "w") as output:
-    print(sum(primes(200000)), words(100000), spiral(100000), fibonacci(22), 3**5000 % 10**40, file=output)
+    print(sum(primes(1000000)), words(300000), spiral(300000), fibonacci(25), 3**5000 % 10**40, file=output)

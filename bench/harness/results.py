@@ -23,14 +23,14 @@ class Results:
 
     def add_lines(self, machine, cpus, lines):
         """Lines of the guest program: "name value unit checksum"; a value of - is a row that the machine does not have. And
-        what `openssl speed -mr` says: +F:index:name:bytes a second, +F4:index:bits:seconds to sign:seconds to verify."""
+        what `openssl speed -mr` says: +F:index:name:bytes a second, +F4:index:bits:signatures a second:verifications a second."""
         for line in lines:
             fields = line.split()
             openssl = line.split(":")
             if openssl[0] == "+F":
                 self.add(machine, cpus, f"whole.openssl-{openssl[2].lower()}", "ns/byte", cpus * 1e9 / float(openssl[3]))
             elif openssl[0] == "+F4":
-                self.add(machine, cpus, f"whole.openssl-sign-p{openssl[2]}", "ns/call", cpus * 1e9 * float(openssl[3]))
+                self.add(machine, cpus, f"whole.openssl-sign-p{openssl[2]}", "ns/call", cpus * 1e9 / float(openssl[3]))
             elif len(fields) == 4 and "." in fields[0] and fields[1] != "-":
                 self.add(machine, cpus, fields[0], fields[2], float(fields[1]))
 
