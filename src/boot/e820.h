@@ -19,7 +19,8 @@ struct E820Entry {
 };
 
 /// The memory map a guest is told: ascending, without overlaps. RAM below the EBDA, from 1 MiB to the PCI hole, and
-/// above 4 GiB; the EBDA and the BIOS area, which holds the ACPI and SMBIOS tables, are reserved.
+/// above 4 GiB; the EBDA, the BIOS area, which holds the ACPI and SMBIOS tables, and PCI's extended configuration space
+/// are reserved.
 std::vector<E820Entry> build_e820(const memory::GuestMemory& memory);
 
 }  // namespace doppel::boot

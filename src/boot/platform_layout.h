@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 
+#include "base/bits.h"
 #include "memory/guest_memory.h"
 
 /// Where everything of the platform is: the one place for fixed ports, MMIO bases, interrupt numbers and the addresses
@@ -62,10 +63,16 @@ inline constexpr std::uint8_t kIoApicId = 0;
 inline constexpr std::uint64_t kHpetBytes = 0x400;
 /// The low half of the HPET's General Capabilities: revision 1, 3 timers, 64 bits, legacy replacement, vendor 8086h.
 inline constexpr std::uint32_t kHpetEventTimerBlockId = 0x8086'A201;
-/// What PCI devices may be given, and the configuration space (ECAM) where a machine has it.
-inline constexpr GuestPhysical kPciEcamBase = 0xE000'0000, kPciEcamBytes = 0x1000'0000;
+/// What PCI devices may be given, and the extended configuration space (ECAM) of the one bus that there is.
+inline constexpr GuestPhysical kPciEcamBase = 0xE000'0000, kPciEcamBytes = 0x10'0000;
+inline constexpr std::uint64_t kPciIoStart = 0xC000, kPciIoEnd = 0x1'0000;
 inline constexpr GuestPhysical kPciWindowStart = memory::kPciHoleStart, kPciWindowEnd = kPciEcamBase;
 inline constexpr GuestPhysical kPciHighWindowBytes = std::uint64_t{1} << 36;
+/// Where the window above RAM begins.
+constexpr GuestPhysical pci_high_window(GuestPhysical ram_end) {
+  const GuestPhysical high = align_up(ram_end, std::uint64_t{1} << 30);
+  return high < memory::kPciHoleEnd ? memory::kPciHoleEnd : high;
+}
 
 // --- RAM below 1 MiB, as the BIOS of a PC leaves it ---
 

@@ -76,6 +76,11 @@ void add_run(CLI::App& app, Arguments& arguments) {
   command->add_option("--module", options.modules, "a Multiboot module with its arguments; repeat for several")
       ->type_name("'FILE ARGS'")
       ->allow_extra_args(false);
+  command
+      ->add_option("--disk", options.disks,
+                   "a disk image; options: format=raw|qcow2, readonly, serial=TEXT, cache=MODE, discard=on|off")
+      ->type_name("FILE[,OPTION...]")
+      ->allow_extra_args(false);
   command->add_option("-m,--memory", options.memory, "RAM, 64M or more")->type_name("SIZE")->capture_default_str();
   command->add_option("--cpus", options.cpus, "processors, 1 to 16")->type_name("N")->capture_default_str();
   command->add_option("--engine", options.engine, "what executes the guest: auto or interp")

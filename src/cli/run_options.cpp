@@ -11,6 +11,7 @@
 #include "boot/embedded_guest.h"
 #include "boot/kernel.h"
 #include "cli/command_protocol.h"
+#include "cli/run_disk.h"
 #include "cli/units.h"
 #include "control/registry.h"
 
@@ -168,6 +169,11 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
   config.no_reboot = options.no_reboot || options.command.has_value();
   config.command_line = make_command_line(options, terminal);
 
+  for (const std::string& text : options.disks) {
+    Result<machine::DiskConfig> disk = parse_disk(text);
+    if (!disk) return disk.error();
+    config.disks.push_back(*std::move(disk));
+  }
   if (auto added = add_kernel(options, config); !added) return added.error();
   if (auto added = add_initrds(options, config); !added) return added.error();
   for (const std::string& text : options.modules) {

@@ -17,6 +17,8 @@ struct RunOptions {
   std::optional<std::string> append{};
   std::optional<std::string> command{};  ///< of -c
 
+  std::vector<std::string> disks{};  ///< of --disk, as written
+
   std::string memory = "1G";
   std::string cpus = "1";
   std::string engine = "auto";

@@ -7,22 +7,24 @@ namespace {
 
 constexpr std::uint32_t kEnable = 0x8000'0000, kAddressWritable = 0x80FF'FFFC;
 constexpr std::uint64_t kResetControlOffset = 1;
+constexpr std::uint16_t kIntel = 0x8086, kQ35DramController = 0x29C0;
+constexpr std::uint32_t kHostBridgeClass = 0x06'0000;
 
-/// A doubleword of the host bridge's configuration header.
-constexpr std::uint32_t host_bridge_register(std::uint32_t offset) {
-  switch (offset) {
-    case 0x00:
-      return 0x29C0'8086;  // 82G33/Q35 DRAM controller
-    case 0x04:
-      return 0x0000'0006;  // bus master, memory space
-    case 0x08:
-      return 0x0600'0000;  // host bridge
-    default:
-      return 0;
-  }
+/// CONFIG_ADDRESS has 8 bits for the register where ECAM has 12.
+std::uint32_t ecam_address(std::uint32_t config_address) {
+  return static_cast<std::uint32_t>(bits(config_address, 23, 8) << 12 | (config_address & 0xFC));
 }
 
 }  // namespace
+
+PciHostBridge::PciHostBridge()
+    : PciFunction({.vendor_id = kIntel, .device_id = kQ35DramController, .class_code = kHostBridgeClass}) {}
+
+void PciHost::describe(state::Visitor& v) {
+  std::uint32_t config_address = config_address_;
+  v.field(1, "config_address", config_address);
+  config_address_ = config_address;
+}
 
 std::uint64_t PciHost::read_address(std::uint64_t offset, unsigned size) {
   if (offset == 0 && size == 4) return config_address_;
@@ -36,9 +38,16 @@ void PciHost::write_address(std::uint64_t offset, unsigned size, std::uint64_t v
 }
 
 std::uint64_t PciHost::read_data(std::uint64_t offset, unsigned size) {
-  const std::uint64_t function = bits(config_address_, 23, 8);
-  if ((config_address_ & kEnable) == 0 || function != 0) return low_mask(size * 8);
-  return (host_bridge_register(config_address_ & 0xFC) >> (8 * offset)) & low_mask(size * 8);
+  const std::uint32_t address = config_address_;
+  if ((address & kEnable) == 0) return low_mask(size * 8);
+  return pci_.config_read(ecam_address(address) + static_cast<std::uint32_t>(offset), size);
+}
+
+void PciHost::write_data(std::uint64_t offset, unsigned size, std::uint64_t value) {
+  const std::uint32_t address = config_address_;
+  if ((address & kEnable) == 0) return;
+  pci_.config_write(ecam_address(address) + static_cast<std::uint32_t>(offset), size,
+                    static_cast<std::uint32_t>(value));
 }
 
 }  // namespace doppel::devices

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "storage/disk.h"
+
 namespace doppel::machine {
 
 /// Which engine executes the guest. Auto takes the fastest that works here.
@@ -20,6 +22,13 @@ struct BootFile {
   std::string arguments;  ///< of a Multiboot module
 };
 
+/// A disk image for the guest: a virtio block device.
+struct DiskConfig {
+  std::string path;
+  std::string serial;  ///< at most 20 characters; empty: "disk0" and so on
+  storage::DiskOptions options;
+};
+
 /// Everything that makes one machine differ from another. Plain data; Machine::create checks it.
 struct MachineConfig {
   std::string name;
@@ -31,6 +40,8 @@ struct MachineConfig {
   std::vector<BootFile> initrds;  ///< concatenated in memory, as Linux unpacks them
   std::vector<BootFile> modules;  ///< Multiboot only
   std::string command_line;
+
+  std::vector<DiskConfig> disks;
 
   /// A guest's reboot ends the machine instead (Outcome::Reset).
   bool no_reboot = false;

@@ -16,7 +16,7 @@ Result<x86::CpuState> load_guest(memory::GuestMemory& memory, const MachineConfi
   if (Result<void> written = boot::write_smbios(memory, {.uuid = identity.uuid, .cpus = config.cpus}); !written)
     return written.error();
   const Result<memory::GuestPhysical> rsdp = boot::acpi::write_tables(
-      memory, {.cpus = config.cpus, .pci = true, .vm_generation_id = identity.vm_generation_id});
+      memory, {.cpus = config.cpus, .pci = true, .pci_ecam = true, .vm_generation_id = identity.vm_generation_id});
   if (!rsdp) return rsdp.error();
 
   boot::BootOptions options;

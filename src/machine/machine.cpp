@@ -121,7 +121,7 @@ Result<void> Machine::Impl::build() {
       .debug_output = [this](std::uint8_t byte) { debug_log.put(byte); },
   };
   Result<std::unique_ptr<Platform>> made =
-      Platform::create(config.memory_bytes, identity, cpu_timers, clock, timers, std::move(events));
+      Platform::create(config, identity, cpu_timers, clock, timers, std::move(events));
   if (!made) return made.error();
   platform = std::move(made).value();
 
@@ -146,6 +146,7 @@ Result<void> Machine::Impl::load() {
     processors[i]->vcpu.runner().load(i == 0 ? *boot_processor : application_processor_state());
   }
   platform->local_apic(0).enter_virtual_wire_mode();
+  platform->assign_pci_resources();
   return {};
 }
 
@@ -154,13 +155,16 @@ void Machine::Impl::kick() {
 }
 
 void Machine::Impl::pause() {
-  if (gate.close()) clock.pause();
+  if (!gate.close()) return;
+  clock.pause();
+  platform->pause_devices();
 }
 
 void Machine::Impl::resume() {
   gate.open([this] {
     clock.resume();
     for (const auto& processor : processors) processor->vcpu.attention().set(x86::Attention::kResumed);
+    platform->resume_devices();
   });
 }
 

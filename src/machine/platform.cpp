@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "boot/platform_layout.h"
+#include "irq/msi.h"
 
 namespace doppel::machine {
 namespace {
@@ -29,14 +30,15 @@ devices::CmosRtc::Config rtc_config(std::int64_t utc_base, const memory::GuestMe
 
 }  // namespace
 
-Result<std::unique_ptr<Platform>> Platform::create(std::uint64_t memory_bytes, const Identity& identity,
+Result<std::unique_ptr<Platform>> Platform::create(const MachineConfig& config, const Identity& identity,
                                                    const std::vector<time::TimerQueue*>& cpu_timers,
                                                    time::VmClock& clock, time::TimerQueue& timers, Events events) {
-  Result<std::unique_ptr<memory::GuestMemory>> memory = memory::GuestMemory::create(memory_bytes);
+  Result<std::unique_ptr<memory::GuestMemory>> memory = memory::GuestMemory::create(config.memory_bytes);
   if (!memory) return memory.error();
   std::unique_ptr<Platform> platform(
       new Platform(*std::move(memory), identity, cpu_timers, clock, timers, std::move(events)));
   if (Result<void> mapped = platform->map_devices(); !mapped) return mapped.error();
+  if (Result<void> added = platform->add_pci_devices(config); !added) return added.error();
   platform->connect_interrupts();
   return platform;
 }
@@ -55,6 +57,12 @@ Platform::Platform(std::unique_ptr<memory::GuestMemory> memory, const Identity& 
       rtc_(rtc_config(wall_clock_base_, *memory_), clock, timers),
       hpet_(clock, timers, io_apic_.chip()),
       acpi_pm_({.sleep_type_s5 = layout::kSleepTypeS5}, clock, timers),
+      pci_bus_({.message =
+                    [this](std::uint64_t address, std::uint32_t data) {
+                      if (const auto message = irq::decode_msi(address, data)) apic_bus_.deliver(*message);
+                    },
+                .intx = [this](unsigned line, bool high) { irq_line(layout::kFirstPciGsi + line).set(high); }}),
+      pci_high_memory_(pci_bus_, layout::pci_high_window(memory_->end()), false),
       vm_gen_id_(*memory_, layout::kVmGenId, std::bit_cast<devices::VmGenId::Guid>(identity.vm_generation_id)),
       debug_console_([this](std::uint8_t byte) { events_.debug_output(byte); }),
       debug_exit_([this](std::uint32_t status) { events_.debug_exit(static_cast<int>(status)); }) {
@@ -71,7 +79,7 @@ Platform::Platform(std::unique_ptr<memory::GuestMemory> memory, const Identity& 
   }
   for (bus::Device* device :
        std::initializer_list<bus::Device*>{&pic_, &io_apic_, &pit_, &rtc_, &hpet_, &acpi_pm_, &i8042_, &port92_,
-                                           &reset_control_, &pci_host_, &isa_dma_, &vm_gen_id_})
+                                           &reset_control_, &pci_host_bridge_, &pci_host_, &isa_dma_, &vm_gen_id_})
     devices_.push_back(device);
 }
 
@@ -98,13 +106,19 @@ Result<void> Platform::map_devices() {
       {ports_, layout::kKeyboardCommand, 1, i8042_.command_port(), &i8042_.lock(), "i8042_command"},
       {ports_, layout::kPort92, 1, port92_, &port92_.lock(), "port92"},
       {ports_, layout::kPciAddress, 4, pci_host_.address_ports(), &pci_host_.lock(), "pci_address"},
-      {ports_, layout::kPciData, 4, pci_host_.data_ports(), &pci_host_.lock(), "pci_data"},
+      {ports_, layout::kPciData, 4, pci_host_.data_ports(), nullptr, "pci_data"},
+      {ports_, layout::kPciIoStart, layout::kPciIoEnd - layout::kPciIoStart, pci_io_, nullptr, "pci_io"},
       {ports_, layout::kDmaPages, 16, isa_dma_.page_ports(), &isa_dma_.lock(), "dma_pages"},
       {ports_, layout::kDma1, 16, isa_dma_.master_ports(), &isa_dma_.lock(), "dma1"},
       {ports_, layout::kDma2, 32, isa_dma_.slave_ports(), &isa_dma_.lock(), "dma2"},
       {ports_, layout::kDebugConsole, 1, debug_console_, &debug_lock_, "debug_console"},
       {ports_, layout::kFirmwareDebugConsole, 1, debug_console_, &debug_lock_, "firmware_debug_console"},
       {ports_, layout::kDebugExit, 4, debug_exit_, &debug_lock_, "debug_exit"},
+      {mmio_, layout::kPciWindowStart, layout::kPciWindowEnd - layout::kPciWindowStart, pci_memory_, nullptr,
+       "pci_memory"},
+      {mmio_, layout::kPciEcamBase, layout::kPciEcamBytes, pci_ecam_, nullptr, "pci_ecam"},
+      {mmio_, layout::pci_high_window(memory_->end()), layout::kPciHighWindowBytes, pci_high_memory_, nullptr,
+       "pci_high_memory"},
       {mmio_, layout::kHpetBase, layout::kHpetBytes, hpet_, &hpet_.lock(), "hpet"},
       {mmio_, layout::kIoApicBase, irq::IoApic::kPageSize, io_apic_, nullptr, "ioapic"},
   };
@@ -143,6 +157,34 @@ void Platform::connect_interrupts() {
   reset_control_.set_on_reset(events_.reset);
   vm_gen_id_.set_on_changed([this] { acpi_pm_.raise_gpe(layout::kVmGenIdGpe); });
   for (unsigned i = 0; i < serial_.size(); ++i) serial_[i]->uart().connect_irq(irq_line(layout::kSerial[i].irq));
+}
+
+Result<void> Platform::add_pci_devices(const MachineConfig& config) {
+  pci_bus_.attach(pci_host_bridge_, 0);
+  if (Result<void> made = pci_devices_.create(config, *memory_); !made) return made;
+  unsigned slot = 1;
+  for (const auto& device : pci_devices_.all()) {
+    if (slot == bus::PciBus::kSlots) return Error{"a machine has room for 31 devices on its PCI bus: ask for fewer"};
+    pci_bus_.attach(*device, slot++);
+    devices_.push_back(device.get());
+  }
+  return {};
+}
+
+void Platform::assign_pci_resources() {
+  pci_bus_.assign_resources({.memory_start = layout::kPciWindowStart,
+                             .memory_end = layout::kPciWindowEnd,
+                             .io_start = layout::kPciIoStart,
+                             .io_end = layout::kPciIoEnd,
+                             .first_gsi = layout::kFirstPciGsi});
+}
+
+void Platform::pause_devices() {
+  for (const auto& device : pci_devices_.all()) device->pause();
+}
+
+void Platform::resume_devices() {
+  for (const auto& device : pci_devices_.all()) device->resume();
 }
 
 void Platform::reset(bus::ResetKind kind) {

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "base/result.h"
+#include "boot/platform_layout.h"
 #include "bus/device.h"
 #include "bus/io_bus.h"
+#include "bus/pci_bus.h"
 #include "devices/acpi_pm.h"
 #include "devices/cmos_rtc.h"
 #include "devices/debug_ports.h"
@@ -25,8 +27,10 @@
 #include "devices/vm_gen_id.h"
 #include "irq/apic_bus.h"
 #include "irq/gsi_router.h"
+#include "machine/config.h"
 #include "machine/identity.h"
 #include "machine/legacy_timer_route.h"
+#include "machine/pci_devices.h"
 #include "machine/serial_port.h"
 #include "memory/guest_memory.h"
 #include "time/timer_queue.h"
@@ -47,7 +51,7 @@ class Platform {
   };
 
   /// `cpu_timers` are the queues of the local APICs, one a processor.
-  static Result<std::unique_ptr<Platform>> create(std::uint64_t memory_bytes, const Identity& identity,
+  static Result<std::unique_ptr<Platform>> create(const MachineConfig& config, const Identity& identity,
                                                   const std::vector<time::TimerQueue*>& cpu_timers,
                                                   time::VmClock& clock, time::TimerQueue& timers, Events events);
   Platform(const Platform&) = delete;
@@ -67,6 +71,11 @@ class Platform {
   /// All devices, for reset, state and inspection; processors stopped.
   const std::vector<bus::Device*>& devices() const { return devices_; }
   void reset(bus::ResetKind kind);
+  /// What firmware does between power-up and the kernel: gives PCI devices their addresses.
+  void assign_pci_resources();
+  /// Before processors stop and after they go on: devices leave guest memory alone in between.
+  void pause_devices();
+  void resume_devices();
   /// Hands over what devices still hold back (serial output).
   void flush();
 
@@ -76,6 +85,7 @@ class Platform {
            Events events);
   Result<void> map_devices();
   void connect_interrupts();
+  Result<void> add_pci_devices(const MachineConfig& config);
 
   std::unique_ptr<memory::GuestMemory> memory_;
   const std::int64_t wall_clock_base_;
@@ -94,12 +104,19 @@ class Platform {
   devices::I8042 i8042_;
   devices::Port92 port92_;
   devices::ResetControl reset_control_;
-  devices::PciHost pci_host_{reset_control_};
+  bus::PciBus pci_bus_;
+  bus::PciBus::Window pci_memory_{pci_bus_, boot::layout::kPciWindowStart, false};
+  bus::PciBus::Window pci_high_memory_;
+  bus::PciBus::Window pci_io_{pci_bus_, boot::layout::kPciIoStart, true};
+  bus::PciBus::Ecam pci_ecam_{pci_bus_};
+  devices::PciHostBridge pci_host_bridge_;
+  devices::PciHost pci_host_{pci_bus_, reset_control_};
   devices::IsaDma isa_dma_;
   devices::VmGenId vm_gen_id_;
   devices::DebugConsole debug_console_;
   devices::DebugExit debug_exit_;
   std::array<std::unique_ptr<SerialPort>, 4> serial_;
+  PciDevices pci_devices_;
   std::mutex debug_lock_;  ///< of the debug ports, which have none of their own
   std::vector<bus::Device*> devices_;
 };

@@ -74,15 +74,26 @@ bool GuestMemory::read(GuestPhysical address, std::span<std::byte> out) const {
 bool GuestMemory::write(GuestPhysical address, std::span<const std::byte> bytes) {
   std::byte* target = range(address, bytes.size());
   if (target == nullptr) return false;
-  while (!bytes.empty()) {
-    const std::size_t in_page = std::min<std::size_t>(bytes.size(), kPageSize - (address & (kPageSize - 1)));
+  std::memcpy(target, bytes.data(), bytes.size());
+  note_device_write(address, bytes.size());
+  return true;
+}
+
+void GuestMemory::note_device_write(GuestPhysical address, std::uint64_t length) {
+  while (length > 0) {
+    const std::uint64_t in_page = std::min(length, kPageSize - (address & (kPageSize - 1)));
     prepare_write(address);
-    std::memcpy(target, bytes.data(), in_page);
     note_write(address, in_page);
-    bytes = bytes.subspan(in_page);
     address += in_page;
-    target += in_page;
+    length -= in_page;
   }
+}
+
+bool GuestMemory::discard(GuestPhysical address, std::uint64_t length) {
+  std::byte* const start = range(address, length);
+  if (start == nullptr || address % kPageSize != 0 || length % kPageSize != 0) return false;
+  if (::madvise(start, length, MADV_DONTNEED) != 0) std::memset(start, 0, length);
+  note_device_write(address, length);
   return true;
 }
 

@@ -75,6 +75,20 @@ class GuestMemory {
   /// A read-only view of a range inside one region; empty when it is not RAM. For loaders and scanning.
   std::span<const std::byte> view(GuestPhysical address, std::uint64_t length) const;
 
+  // --- For devices that let the host's kernel read and write guest memory in place ---
+
+  /// The host's view of a range inside one region; empty when any byte of it is not RAM. Whoever has it written calls
+  /// note_device_write() after that, and lets nothing of it be in flight while the dirty map is collected.
+  std::span<std::byte> device_view(GuestPhysical address, std::uint64_t length) const {
+    std::byte* const start = range(address, length);
+    return start == nullptr ? std::span<std::byte>{} : std::span{start, static_cast<std::size_t>(length)};
+  }
+  /// A range of RAM of any length has been written: marks its pages dirty and drops code made from them.
+  void note_device_write(GuestPhysical address, std::uint64_t length);
+  /// Gives whole pages back to the host; they read as zeros from then on, which counts as a write. False when any byte
+  /// of the range is not RAM.
+  bool discard(GuestPhysical address, std::uint64_t length);
+
   // --- The writer's promises, for engines that store through page() ---
 
   /// To be called once per page before an engine caches the right to write to it (a TLB fill for writing).

@@ -26,12 +26,13 @@ TEST_P(E820, IsAscendingAndTellsAllRamButTheReservedParts) {
     EXPECT_TRUE(entry.end() <= layout::kEbda || entry.address >= layout::kHighMemory);
   }
   EXPECT_EQ(ram, memory->size() - (layout::kHighMemory - layout::kEbda));
-  EXPECT_EQ(previous_end, std::max<std::uint64_t>(memory->end(), layout::kHighMemory));
+  EXPECT_EQ(previous_end, std::max<std::uint64_t>(memory->end(), layout::kPciEcamBase + layout::kPciEcamBytes));
 }
 
 TEST_P(E820, ReservesTheTables) {
   const auto memory = test::make_memory(GetParam());
-  for (const std::uint64_t address : {layout::kEbda, layout::kAcpiTables, layout::kVmGenId, layout::kSmbios}) {
+  for (const std::uint64_t address :
+       {layout::kEbda, layout::kAcpiTables, layout::kVmGenId, layout::kSmbios, layout::kPciEcamBase}) {
     bool reserved = false;
     for (const E820Entry& entry : build_e820(*memory)) {
       reserved |= entry.type == E820Type::Reserved && address >= entry.address && address < entry.end();

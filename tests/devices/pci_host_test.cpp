@@ -12,6 +12,7 @@ class PciHostTest : public testing::Test {
  protected:
   PciHostTest() {
     reset_control.set_on_reset([this] { ++resets; });
+    pci.attach(bridge, 0);
   }
   std::uint64_t config(std::uint32_t address, unsigned offset = 0, unsigned size = 4) {
     host.address_ports().write(0, 4, address);
@@ -20,7 +21,9 @@ class PciHostTest : public testing::Test {
 
   int resets = 0;
   ResetControl reset_control;
-  PciHost host{reset_control};
+  bus::PciBus pci{{.message = [](std::uint64_t, std::uint32_t) {}, .intx = [](unsigned, bool) {}}};
+  PciHostBridge bridge;
+  PciHost host{pci, reset_control};
 };
 
 TEST_F(PciHostTest, HostBridgeIsAlone) {
@@ -33,6 +36,15 @@ TEST_F(PciHostTest, HostBridgeIsAlone) {
   EXPECT_EQ(config(0x8001'0000), 0xFFFF'FFFFu) << "bus 1";
   EXPECT_EQ(config(0x0000'0000), 0xFFFF'FFFFu) << "not enabled";
   EXPECT_EQ(config(0x8000'0800, 0, 2), 0xFFFFu);
+}
+
+TEST_F(PciHostTest, WritesReachTheFunction) {
+  host.address_ports().write(0, 4, 0x8000'0004);
+  host.data_ports().write(0, 2, 0xFFFF);
+  EXPECT_EQ(config(0x8000'0004, 0, 2), 0x0547u) << "the command bits that the bridge has";
+  host.address_ports().write(0, 4, 0x0000'0004);
+  host.data_ports().write(0, 2, 0);
+  EXPECT_EQ(config(0x8000'0004, 0, 2), 0x0547u) << "not enabled";
 }
 
 TEST_F(PciHostTest, OnlyDoublewordsReachTheAddressRegister) {
@@ -57,6 +69,11 @@ TEST_F(PciHostTest, ByteAtCf9IsTheResetControl) {
 TEST_F(PciHostTest, Contract) {
   test::expect_contract(host, [this] { (void)config(0x8000'1234); });
   test::expect_schema("pci_host", host);
+  test::expect_contract(bridge, [this] {
+    host.address_ports().write(0, 4, 0x8000'0004);
+    host.data_ports().write(0, 2, 6);
+  });
+  test::expect_schema("pci_host_bridge", bridge);
   test::expect_contract(reset_control, [this] { reset_control.write(0, 1, 0x02); });
   test::expect_schema("reset_control", reset_control);
 }

@@ -158,6 +158,23 @@ Bytes method(std::string_view path, const Bytes& terms) {
   return sized({kMethodOp}, {name_string(path), {0}, terms});
 }
 
+Bytes osc_granting(std::uint32_t grantable) {
+  constexpr std::uint8_t kCreateDwordField = 0x8A, kAnd = 0x7B, kReturn = 0xA4, kArg3 = 0x6B,
+                         kArgumentsSerialized = 4 | 1 << 3;
+  constexpr std::uint64_t kControlOffset = 8;
+  const Bytes control = name_string("CDW3");
+  return sized({kMethodOp}, {name_string("_OSC"),
+                             {kArgumentsSerialized},
+                             {kCreateDwordField, kArg3},
+                             integer(kControlOffset),
+                             control,
+                             {kAnd},
+                             control,
+                             integer(grantable),
+                             control,
+                             {kReturn, kArg3}});
+}
+
 Bytes notify(std::string_view object, std::uint64_t value) {
   return concat({{kNotifyOp}, name_string(object), integer(value)});
 }

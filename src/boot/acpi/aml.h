@@ -33,6 +33,9 @@ Bytes scope(std::string_view path, const Bytes& terms);
 Bytes device(std::string_view path, const Bytes& terms);
 /// A method without arguments.
 Bytes method(std::string_view path, const Bytes& terms);
+/// The _OSC of a PCI host bridge (PCI Firmware Specification 3.3, 4.5.1): the operating system may have those of the
+/// features in its control word that are in `grantable`.
+Bytes osc_granting(std::uint32_t grantable);
 Bytes notify(std::string_view object, std::uint64_t value);
 
 // --- Resources (ACPI 6.5, 6.4) ---

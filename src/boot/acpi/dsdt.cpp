@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include "base/bits.h"
 #include "boot/acpi/acpi.h"
 #include "boot/acpi/aml.h"
 #include "boot/acpi/table.h"
@@ -99,35 +98,35 @@ Bytes pci_routing() {
   return package(table);
 }
 
-/// Without extended configuration space this is plain PCI: a PCI Express bridge would have to negotiate by _OSC.
+/// Without extended configuration space this is plain PCI; with it a PCI Express bridge, which negotiates by _OSC.
+/// There is no bus but 0.
 Bytes pci_host_bridge(const AcpiConfig& config, std::uint64_t ram_end) {
-  const std::uint64_t high = align_up(ram_end, std::uint64_t{1} << 30);
-  const std::uint64_t high_start = high < memory::kPciHoleEnd ? memory::kPciHoleEnd : high;
-  const std::uint16_t last_bus = config.pci_ecam ? 0xFF : 0;
+  const std::uint64_t high_start = layout::pci_high_window(ram_end);
   const Bytes terms = concat({
       name("_HID", eisa_id(config.pci_ecam ? "PNP0A08" : "PNP0A03")),
+      name("_CID", eisa_id("PNP0A03")),
       name("_UID", integer(0)),
       name("_BBN", integer(0)),
       name("_SEG", integer(0)),
       name("_CRS", resource_template({
-                       aml::word_bus_number(0, last_bus),
+                       aml::word_bus_number(0, 0),
                        io(layout::kPciAddress, 8),
-                       aml::word_io(0, layout::kPciAddress - 1),
-                       aml::word_io(layout::kPciData + 4, 0xFFFF),
+                       aml::word_io(static_cast<std::uint16_t>(layout::kPciIoStart),
+                                    static_cast<std::uint16_t>(layout::kPciIoEnd - 1)),
                        aml::dword_memory(static_cast<std::uint32_t>(layout::kPciWindowStart),
                                          static_cast<std::uint32_t>(layout::kPciWindowEnd - 1)),
                        aml::qword_memory(high_start, high_start + layout::kPciHighWindowBytes - 1),
                    })),
       name("_PRT", pci_routing()),
   });
-  Bytes out = device("PCI0", terms);
-  if (config.pci_ecam) {
-    out = concat({out, isa_device("ECAM", "PNP0C02",
-                                  resource_template({aml::memory32_fixed(
-                                      static_cast<std::uint32_t>(layout::kPciEcamBase),
-                                      static_cast<std::uint32_t>(layout::kPciEcamBytes), true)}))});
-  }
-  return out;
+  if (!config.pci_ecam) return device("PCI0", terms);
+  // What a PCI Express bridge has to offer: control of the capability structure.
+  constexpr std::uint32_t kCapabilityControl = 1 << 4;
+  const Bytes out = device("PCI0", concat({terms, aml::osc_granting(kCapabilityControl)}));
+  return concat({out, isa_device("ECAM", "PNP0C02",
+                                 resource_template(
+                                     {aml::memory32_fixed(static_cast<std::uint32_t>(layout::kPciEcamBase),
+                                                          static_cast<std::uint32_t>(layout::kPciEcamBytes), true)}))});
 }
 
 /// SLP_TYPa, SLP_TYPb and two reserved elements (ACPI 6.5, 7.4.2).

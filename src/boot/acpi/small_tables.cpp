@@ -27,7 +27,7 @@ std::vector<std::uint8_t> make_waet() {
 // PCI Firmware Specification 3.3, 4.1.2.
 std::vector<std::uint8_t> make_mcfg() {
   constexpr std::uint16_t kSegment = 0;
-  constexpr std::uint8_t kFirstBus = 0, kLastBus = 0xFF;
+  constexpr std::uint8_t kFirstBus = 0, kLastBus = 0;
   static_assert(layout::kPciEcamBytes == (std::uint64_t{kLastBus} + 1) << 20);
   Table mcfg("MCFG", 1);
   mcfg.add_zeros(8).add(std::uint64_t{layout::kPciEcamBase}).add(kSegment).add(kFirstBus).add(kLastBus).add_zeros(4);

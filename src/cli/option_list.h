@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace doppel::cli {
+
+/// "FIRST,KEY=VALUE,FLAG": how options with options of their own are written. A comma inside a value is doubled.
+struct OptionList {
+  std::string first;
+  std::vector<std::pair<std::string, std::string>> rest;  ///< a flag's value is empty
+
+  static OptionList parse(std::string_view text);
+};
+
+}  // namespace doppel::cli

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "devices/virtio/device.h"
+#include "machine/config.h"
+#include "memory/guest_memory.h"
+
+namespace doppel::machine {
+
+/// The virtio devices of a machine, made as its configuration says, in the order of their slots.
+class PciDevices {
+ public:
+  /// The error is an image that cannot be opened, a network that cannot be joined.
+  Result<void> create(const MachineConfig& config, memory::GuestMemory& memory);
+
+  const std::vector<std::unique_ptr<devices::virtio::Device>>& all() const { return all_; }
+
+ private:
+  Result<void> add_disks(const MachineConfig& config, memory::GuestMemory& memory);
+
+  std::vector<std::unique_ptr<devices::virtio::Device>> all_;
+};
+
+}  // namespace doppel::machine
