@@ -7,22 +7,28 @@
 
 namespace doppel::storage {
 
-/// Which writes of a file a sync has covered, so that a flush with nothing new costs nothing. Thread-safe.
+/// Which writes a sync has covered, so that a flush with nothing new costs nothing. Thread-safe.
 class SyncState {
  public:
   /// After each write.
   void note_written() { written_.fetch_add(1); }
   bool is_synced() const { return synced_.load() >= written_.load(); }
 
-  /// Returns when all that was noted before is on the disk.
-  int sync(File& file) {
-    const std::uint64_t covered = written_.load();
-    if (synced_.load() >= covered) return 0;
-    if (const int error = file.sync(); error != 0) return error;
+  /// What a sync that starts now will have covered, for complete().
+  std::uint64_t begin() const { return written_.load(); }
+  void complete(std::uint64_t covered) {
     std::uint64_t before = synced_.load();
     while (before < covered && !synced_.compare_exchange_weak(before, covered)) {
     }
-    return 0;
+  }
+
+  /// Returns when all that was noted before is on the disk; 0 or an errno.
+  int sync(File& file) {
+    if (is_synced()) return 0;
+    const std::uint64_t covered = begin();
+    const int error = file.sync();
+    if (error == 0) complete(covered);
+    return error;
   }
 
  private:

@@ -1,0 +1,117 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+
+#include "base/system_error.h"
+#include "storage/qcow2/image.h"
+
+namespace doppel::storage::qcow2 {
+namespace {
+
+constexpr std::uint64_t kSizeAt = 24;
+
+}  // namespace
+
+Result<void> Qcow2Image::reload() {
+  auto header = parse_header(*file_);
+  if (!header) return header.error();
+  const std::lock_guard guard(meta_);
+  l2_.clear();
+  changed_l1_.clear();
+  unpacked_.clear();
+  header_ = *header;
+  size_ = header_.size;
+  return load();
+}
+
+Result<void> Qcow2Image::resize(std::uint64_t size) {
+  const auto failed = [this](int error) { return system_error("cannot resize " + name(), error); };
+  if (options_.read_only) return failed(EROFS);
+  if (header_.nb_snapshots != 0 && (size < size_ || header_.version == 2)) {
+    return Error{
+        fmt::format("{} holds {} internal snapshots, so it cannot be resized like this", name(), header_.nb_snapshots)};
+  }
+  const std::uint64_t entries = header_.l1_entries_for(size);
+  if (entries * 8 > kMaxL1Bytes) {
+    return Error{fmt::format("{} cannot be as large as {} bytes with clusters of {} bytes; use larger clusters", name(),
+                             size, header_.cluster_size())};
+  }
+  if (size < size_) {
+    const std::uint64_t mask = header_.cluster_size() - 1;
+    const std::uint64_t begin = (size + mask) & ~mask;
+    if (begin < size_) {
+      if (const int error = unmap(begin, size_ - begin); error != 0) return failed(error);
+    }
+  }
+  const auto hold = ranges_.acquire(0, ~std::uint64_t{0}, RangeLock::Mode::Exclusive);
+  if (size > size_ && size_ % header_.cluster_size() != 0) {
+    // What lies behind the old end in its cluster becomes visible: it must be zeros.
+    const std::uint64_t end = std::min(size, (size_ + header_.cluster_size() - 1) & ~(header_.cluster_size() - 1));
+    if (auto cleared = clear_tail(size_, end); !cleared) return cleared;
+  }
+  const std::uint64_t old_offset = header_.l1_table_offset;
+  const std::uint64_t old_clusters = header_.clusters_for(l1_.size() * 8);
+  std::uint64_t new_offset = old_offset;
+  const bool moved = entries > l1_.size();
+  if (moved) {
+    {
+      const std::lock_guard guard(meta_);
+      if (const int error = refcounts_.allocate_adjacent(header_.clusters_for(entries * 8), new_offset); error != 0) {
+        return failed(error);
+      }
+    }
+    state_.note_written();
+  }
+  if (const int error = commit(); error != 0) return failed(error);
+  if (moved) {
+    std::vector<std::byte> table(header_.clusters_for(entries * 8) << header_.cluster_bits);
+    for (std::size_t i = 0; i < l1_.size(); ++i) store_be(&table[i * 8], l1_[i]);
+    int error = file_->write_bytes(new_offset, table);
+    if (error == 0) error = file_->sync();
+    if (error != 0) return failed(error);
+  }
+  const auto l1_size = static_cast<std::uint32_t>(std::max<std::uint64_t>(entries, l1_.size()));
+  std::array<std::byte, 24> fields{};
+  store_be(&fields[0], size);
+  store_be(&fields[8], header_.crypt_method);
+  store_be(&fields[12], l1_size);
+  store_be(&fields[16], new_offset);
+  int error = file_->write_bytes(kSizeAt, fields);
+  if (error == 0) error = file_->sync();
+  if (error != 0) return failed(error);
+  {
+    const std::lock_guard guard(meta_);
+    l1_.resize(l1_size);
+    header_.size = size;
+    header_.l1_size = l1_size;
+    header_.l1_table_offset = new_offset;
+    size_ = size;
+    for (std::uint64_t i = 0; moved && i < old_clusters; ++i) {
+      frees_.push_back({old_offset + (i << header_.cluster_bits), false});
+    }
+  }
+  state_.note_written();
+  if (const int failure = commit(); failure != 0) return failed(failure);
+  return {};
+}
+
+/// Makes what [begin, end), inside one cluster, shows of data or backing image zeros, whatever the disk's size.
+Result<void> Qcow2Image::clear_tail(std::uint64_t begin, std::uint64_t end) {
+  std::vector<Piece> pieces;
+  int error = collect(begin, end - begin, pieces);
+  const std::shared_ptr<Image> backing = this->backing();
+  for (const Piece& piece : pieces) {
+    const bool shows_nothing = piece.kind == Extent::Kind::Zero || (piece.kind == Extent::Kind::Unallocated &&
+                                                                    (!backing || piece.offset >= backing->size()));
+    if (error != 0 || shows_nothing) continue;
+    const std::vector<std::byte> zeroes(piece.length);
+    const iovec buffer = as_iovec(zeroes);
+    error = write_mapping(piece.offset, {&buffer, 1});
+  }
+  state_.note_written();
+  if (error != 0) return system_error("cannot resize " + name(), error);
+  return {};
+}
+
+}  // namespace doppel::storage::qcow2
