@@ -83,7 +83,7 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->allow_extra_args(false);
   command->add_option("-m,--memory", options.memory, "RAM, 64M or more")->type_name("SIZE")->capture_default_str();
   command->add_option("--cpus", options.cpus, "processors, 1 to 16")->type_name("N")->capture_default_str();
-  command->add_option("--engine", options.engine, "what executes the guest: auto or interp")
+  command->add_option("--engine", options.engine, "what executes the guest: auto, dbt or interp")
       ->type_name("NAME")
       ->capture_default_str();
   command->add_option("--name", options.name, "the machine's name for the other commands; default: vm1, vm2 …")

@@ -27,8 +27,9 @@ struct EngineName {
   const char* name;
   machine::EngineKind kind;
 };
-constexpr std::array<EngineName, 2> kEngines{
-    {{"auto", machine::EngineKind::Auto}, {"interp", machine::EngineKind::Interpreter}}};
+constexpr std::array<EngineName, 3> kEngines{{{"auto", machine::EngineKind::Auto},
+                                              {"dbt", machine::EngineKind::Translator},
+                                              {"interp", machine::EngineKind::Interpreter}}};
 
 std::uint64_t host_memory() {
   return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));

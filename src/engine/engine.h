@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
 #include "x86/cpu.h"
 
 /// The door between a machine and whatever executes its instructions. Shaped so that hardware virtualization fits
@@ -75,5 +76,8 @@ class Engine {
 
 /// The reference interpreter: needs nothing of the host but its instruction set.
 std::unique_ptr<Engine> make_interpreter();
+
+/// The dynamic binary translator; an error where the host lacks what it needs.
+Result<std::unique_ptr<Engine>> make_translator();
 
 }  // namespace doppel::engine

@@ -42,11 +42,15 @@ CodeArea::~CodeArea() {
   if (execute_ != nullptr) munmap(execute_, size_);
 }
 
-std::byte* CodeArea::reserve(std::size_t size) {
+std::byte* CodeArea::peek(std::size_t size) const {
   const std::size_t start = align_up(used_, kAlignment);
-  if (start > size_ || size > size_ - start) return nullptr;
-  used_ = start + size;
-  return execute_ + start;
+  return start <= size_ && size <= size_ - start ? execute_ + start : nullptr;
+}
+
+std::byte* CodeArea::reserve(std::size_t size) {
+  std::byte* start = peek(size);
+  if (start != nullptr) used_ = static_cast<std::size_t>(start - execute_) + size;
+  return start;
 }
 
 void CodeArea::write(std::byte* address, std::span<const std::byte> code) {

@@ -9,16 +9,22 @@
 
 namespace doppel::isa {
 
-/// Memory for generated code, mapped twice: writable at one address, executable at another, never both (W^X). Grows
-/// only. Not thread-safe.
+/// Memory for generated code, mapped twice: writable at one address, executable at another, never both (W^X). Not
+/// thread-safe.
 class CodeArea {
  public:
   static Result<CodeArea> create(std::size_t size);
 
   /// Room for `size` bytes, aligned to 32; nullptr when the area is full. The address is where the code will run.
   std::byte* reserve(std::size_t size);
+  /// What reserve(size) would return.
+  std::byte* peek(std::size_t size) const;
   /// Puts code where reserve() made room.
   void write(std::byte* address, std::span<const std::byte> code);
+
+  std::size_t used() const { return used_; }
+  /// Gives back what was reserved since used() was this.
+  void rewind(std::size_t used) { used_ = used; }
 
   std::span<const std::byte> executable() const { return {execute_, size_}; }
   CodeArea(CodeArea&& other) noexcept;

@@ -123,10 +123,28 @@ void convert_memory(const ZydisDecodedOperand& operand, std::uint8_t address_siz
   out.displacement = mem.disp.has_displacement ? mem.disp.value : 0;
 }
 
+OperandField field_of(ZydisOperandEncoding encoding) {
+  switch (encoding) {
+    case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+      return OperandField::ModrmReg;
+    case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+      return OperandField::ModrmRm;
+    case ZYDIS_OPERAND_ENCODING_NDSNDD:
+      return OperandField::Vvvv;
+    case ZYDIS_OPERAND_ENCODING_OPCODE:
+      return OperandField::Opcode;
+    case ZYDIS_OPERAND_ENCODING_IS4:
+      return OperandField::Is4;
+    default:
+      return OperandField::Implied;
+  }
+}
+
 void convert_operand(const ZydisDecodedOperand& operand, unsigned& immediates, Insn& insn, Operand& out) {
   out.size = static_cast<std::uint16_t>(operand.size / 8);
   out.read = (operand.actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
   out.written = (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+  out.field = field_of(operand.encoding);
   switch (operand.type) {
     case ZYDIS_OPERAND_TYPE_REGISTER:
       convert_register(operand.reg.value, out);
@@ -179,6 +197,46 @@ void convert_implied_source(const ZydisDecodedInstruction& instruction, const Zy
   }
 }
 
+Encoding::Map map_of(ZydisOpcodeMap map) {
+  switch (map) {
+    case ZYDIS_OPCODE_MAP_0F:
+      return Encoding::Map::Map0F;
+    case ZYDIS_OPCODE_MAP_0F38:
+      return Encoding::Map::Map0F38;
+    case ZYDIS_OPCODE_MAP_0F3A:
+      return Encoding::Map::Map0F3A;
+    default:
+      return Encoding::Map::Default;
+  }
+}
+
+void convert_encoding(const ZydisDecodedInstruction& instruction, Encoding& out) {
+  out = Encoding{};
+  const auto& raw = instruction.raw;
+  out.map = map_of(instruction.opcode_map);
+  out.opcode = instruction.opcode;
+  out.has_modrm = (instruction.attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0;
+  out.modrm = static_cast<std::uint8_t>(raw.modrm.mod << 6 | raw.modrm.reg << 3 | raw.modrm.rm);
+  out.vex = instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+  constexpr std::uint8_t kRepeatOfPp[] = {0, 0, 0xF3, 0xF2};
+  if (out.vex) {
+    out.w = raw.vex.W != 0;
+    out.l = raw.vex.L != 0;
+    out.vvvv = static_cast<std::uint8_t>(~raw.vex.vvvv & 0xF);
+    out.operand_size = raw.vex.pp == 1;
+    out.repeat = kRepeatOfPp[raw.vex.pp & 3];
+  } else {
+    out.w = raw.rex.W != 0;
+    for (unsigned i = 0; i < raw.prefix_count; ++i) {
+      if (raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_IGNORED) continue;
+      const ZyanU8 prefix = raw.prefixes[i].value;
+      if (prefix == 0x66) out.operand_size = true;
+      if (prefix == 0xF2 || prefix == 0xF3) out.repeat = prefix;
+    }
+  }
+  if (raw.imm[0].size != 0) out.immediate_at = raw.imm[0].offset;
+}
+
 bool has_operand(const Insn& insn, OperandKind kind) {
   return std::any_of(insn.op.begin(), insn.op.begin() + insn.operand_count,
                      [kind](const Operand& operand) { return operand.kind == kind; });
@@ -225,8 +283,8 @@ Decoder::Decoder(const x86::CpuidModel& cpuid) {
   }
 }
 
-DecodeStatus Decoder::decode(std::span<const std::byte> bytes, CodeSize code_size, bool protected_mode,
-                             Insn& insn) const {
+DecodeStatus Decoder::decode(std::span<const std::byte> bytes, CodeSize code_size, bool protected_mode, Insn& insn,
+                             Encoding* encoding) const {
   const bool real_mode = code_size == CodeSize::Bits16 && !protected_mode;
   const ZydisDecoder& decoder = decoders_[real_mode ? kRealModeDecoder : static_cast<std::size_t>(code_size)];
   const std::size_t length = std::min(bytes.size(), kMaxInsnLength);
@@ -258,6 +316,7 @@ DecodeStatus Decoder::decode(std::span<const std::byte> bytes, CodeSize code_siz
   for (unsigned i = 0; i < insn.operand_count; ++i) convert_operand(operands[i], immediates, insn, insn.op[i]);
   insn.unit = unit_of(instruction, insn);
   if (has_implied_source(instruction)) convert_implied_source(instruction, operands.data(), insn);
+  if (encoding != nullptr) convert_encoding(instruction, *encoding);
   return DecodeStatus::Ok;
 }
 

@@ -30,7 +30,9 @@ class Decoder {
 
   /// Decodes the first instruction of `bytes`. `protected_mode` is CR0.PE set and EFLAGS.VM clear: VEX and some system
   /// instructions exist only there.
-  DecodeStatus decode(std::span<const std::byte> bytes, CodeSize code_size, bool protected_mode, Insn& insn) const;
+  /// `encoding`, if wanted, is how it was written.
+  DecodeStatus decode(std::span<const std::byte> bytes, CodeSize code_size, bool protected_mode, Insn& insn,
+                      Encoding* encoding = nullptr) const;
 
  private:
   /// By CodeSize, and one more for real and virtual-8086 mode.

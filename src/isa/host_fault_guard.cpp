@@ -12,9 +12,9 @@ namespace doppel::isa {
 
 namespace {
 
-/// The code that this thread's faults are expected in: the thread_local that DESIGN 2 allows, because a signal handler
-/// has no other way to find out.
-thread_local std::span<const std::byte> guarded_code;
+/// The innermost guard of this thread: the thread_local that DESIGN 2 allows, because a signal handler has no other way
+/// to find out.
+thread_local HostFaultGuard* innermost = nullptr;
 
 // The handlers that ours replaced; written once, before ours can run.
 struct sigaction previous_fpe, previous_segv;
@@ -30,18 +30,33 @@ void forward(const struct sigaction& previous, int signal, siginfo_t* info, void
   }
 }
 
-void on_host_fault(int signal, siginfo_t* info, void* context) {
-  auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
-  const auto pc = static_cast<std::uintptr_t>(registers[REG_RIP]);
-  const auto start = reinterpret_cast<std::uintptr_t>(guarded_code.data());
-  const auto vector = registers[REG_TRAPNO];
-  const bool expected = vector == x86::vector::kDe || vector == x86::vector::kXm || vector == x86::vector::kMf ||
-                        vector == x86::vector::kGp;
-  if (pc - start < guarded_code.size() && expected) {
-    registers[REG_RIP] = registers[REG_R10];
-    registers[REG_RDX] = vector;
-    return;
+bool resume_at_r10(HostRegisters registers, std::uint64_t vector) {
+  if (vector != x86::vector::kDe && vector != x86::vector::kXm && vector != x86::vector::kMf &&
+      vector != x86::vector::kGp)
+    return false;
+  registers[REG_RIP] = registers[REG_R10];
+  registers[REG_RDX] = static_cast<long long>(vector);
+  return true;
+}
+
+}  // namespace
+
+struct HostFaultDispatch {
+  static bool handled(HostRegisters registers) {
+    const auto pc = static_cast<std::uintptr_t>(registers[REG_RIP]);
+    for (const HostFaultGuard* guard = innermost; guard != nullptr; guard = guard->outer_) {
+      const auto start = reinterpret_cast<std::uintptr_t>(guard->code_.data());
+      if (pc - start < guard->code_.size())
+        return guard->handler_(registers, static_cast<std::uint64_t>(registers[REG_TRAPNO]));
+    }
+    return false;
   }
+};
+
+namespace {
+
+void on_host_fault(int signal, siginfo_t* info, void* context) {
+  if (HostFaultDispatch::handled(static_cast<ucontext_t*>(context)->uc_mcontext.gregs)) return;
   forward(signal == SIGFPE ? previous_fpe : previous_segv, signal, info, context);
 }
 
@@ -56,14 +71,17 @@ void install() {
 
 }  // namespace
 
-HostFaultGuard::HostFaultGuard(std::span<const std::byte> code) {
+HostFaultGuard::HostFaultGuard(std::span<const std::byte> code) : HostFaultGuard(code, resume_at_r10) {}
+
+HostFaultGuard::HostFaultGuard(std::span<const std::byte> code, Handler handler)
+    : code_(code), handler_(handler), outer_(innermost) {
   static std::once_flag installed;
   std::call_once(installed, install);
-  guarded_code = code;
+  innermost = this;
 }
 
 HostFaultGuard::~HostFaultGuard() {
-  guarded_code = {};
+  innermost = outer_;
 }
 
 }  // namespace doppel::isa

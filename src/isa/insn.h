@@ -29,8 +29,12 @@ enum class OperandKind : std::uint8_t {
   FarPointer  ///< selector in imm[1], offset in imm[0]
 };
 
+/// Which part of the encoding names a register operand.
+enum class OperandField : std::uint8_t { Implied, ModrmReg, ModrmRm, Vvvv, Opcode, Is4 };
+
 struct Operand {
   OperandKind kind = OperandKind::None;
+  OperandField field = OperandField::Implied;
   std::uint8_t reg = 0;
   std::uint16_t size = 0;  ///< bytes; of a register its whole width under the name that the instruction uses
   bool read = false;
@@ -49,6 +53,22 @@ struct MemoryOperand {
   bool gather = false;            ///< the index is a vector: one access an element
   bool index_ymm = false;         ///< … of 256 bits
   std::int64_t displacement = 0;
+};
+
+/// How an instruction was written, for whoever writes it again with other registers (SDM vol. 2, ch. 2).
+struct Encoding {
+  enum class Map : std::uint8_t { Default, Map0F, Map0F38, Map0F3A };
+  Map map = Map::Default;
+  std::uint8_t opcode = 0;
+  std::uint8_t modrm = 0;
+  bool has_modrm = false;
+  bool vex = false;
+  bool w = false;                 ///< REX.W or VEX.W
+  bool l = false;                 ///< VEX.L
+  std::uint8_t vvvv = 0;          ///< VEX.vvvv, not inverted
+  bool operand_size = false;      ///< 66, as a prefix or as part of the opcode
+  std::uint8_t repeat = 0;        ///< F2 or F3 where it counts, else 0
+  std::uint8_t immediate_at = 0;  ///< offset of the immediate, which reaches to the instruction's end; 0: none
 };
 
 /// The part of the processor that executes an instruction; it decides which of CR0.EM, CR0.TS, CR4.OSFXSR, CR4.OSXSAVE

@@ -10,7 +10,7 @@
 namespace doppel::machine {
 
 /// Which engine executes the guest. Auto takes the fastest that works here.
-enum class EngineKind : std::uint8_t { Auto, Interpreter };
+enum class EngineKind : std::uint8_t { Auto, Translator, Interpreter };
 
 inline constexpr unsigned kMaxCpus = 16;
 inline constexpr std::uint64_t kMinMemory = std::uint64_t{64} << 20;

@@ -35,7 +35,8 @@ DeadlineSignal::~DeadlineSignal() {
 Result<void> DeadlineSignal::bind_to_this_thread() {
   struct sigaction action {};
   action.sa_sigaction = on_deadline;
-  action.sa_flags = SA_SIGINFO | SA_RESTART;
+  // Translated code has no stack.
+  action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
   sigfillset(&action.sa_mask);
   sigaction(deadline_signal_number(), &action, nullptr);
 

@@ -22,8 +22,10 @@
 namespace doppel::machine {
 namespace {
 
-std::unique_ptr<engine::Engine> make_engine(EngineKind kind) {
+Result<std::unique_ptr<engine::Engine>> make_engine(EngineKind kind) {
   switch (kind) {
+    case EngineKind::Translator:
+      return engine::make_translator();
     case EngineKind::Auto:
     case EngineKind::Interpreter:
       break;
@@ -62,7 +64,6 @@ class Machine::Impl {
       : config(std::move(machine_config)),
         cpuid(x86::CpuidModel::for_host(config.cpus)),
         gate(config.cpus, [this] { kick(); }),
-        engine(make_engine(config.engine)),
         panic_watch([this](std::string reason) {
           requests.post(Outcome{Outcome::Kind::Panic, 0, std::move(reason)});
         }) {}
@@ -99,6 +100,9 @@ class Machine::Impl {
 };
 
 Result<void> Machine::Impl::build() {
+  Result<std::unique_ptr<engine::Engine>> made_engine = make_engine(config.engine);
+  if (!made_engine) return made_engine.error();
+  engine = std::move(*made_engine);
   std::vector<time::TimerQueue*> cpu_timers;
   for (unsigned i = 0; i < config.cpus; ++i) {
     processors.push_back(

@@ -16,6 +16,7 @@ class Attention {
     kSipi = 1 << 3,       ///< a start-up IPI has arrived, vector in sipi_vector()
     kStop = 1 << 4,       ///< leave run(): pause, debugger, timer work, power-off
     kFlush = 1 << 5,      ///< drop all cached translations, from another thread
+    kEngine = 1 << 6,     ///< the engine's own business: another of its processors wants something
     kResumed = 1 << 6,    ///< the machine was paused: tell the guest's kvmclock, whose watchdogs want to know
   };
 

@@ -251,6 +251,20 @@ Mmu::FetchPage Mmu::fetch_slow(LinearAddress address) {
   return {target.host, target.physical};
 }
 
+Mmu::EnginePage Mmu::engine_page(LinearAddress address, Access access, View view) {
+  const bool fetch = access == Access::Execute;
+  const Tlb& tlb = fetch ? tlb_[view == View::User ? kUserFetch : kSupervisorFetch] : tlb_of(view);
+  const auto known = [&] {
+    const Tlb::Entry& entry = tlb.entry(address);
+    return (access == Access::Write ? entry.write_tag : entry.read_tag) == Tlb::page_of(address);
+  };
+  if (!known()) {
+    const Target target = walk_and_fill(address, access, view);
+    if (target.host == nullptr || !known()) return {};
+  }
+  return {tlb.entry(address).host, tlb.physical_page(address), tlb.page_shift(address), tlb.global(address)};
+}
+
 bool Mmu::debug_translate(LinearAddress address, GuestPhysical& physical) const {
   const bool long_mode = state_.long_mode_active();
   if (long_mode && static_cast<std::uint64_t>(sign_extend(address, 48)) != address) return false;
@@ -273,18 +287,12 @@ void Mmu::flush_all() {
 void Mmu::flush_non_global() {
   ++stats_.flushes;
   for (Tlb& tlb : tlb_) tlb.flush_non_global();
-  if (flush_listener_ != nullptr) flush_listener_->flushed_all();
+  if (flush_listener_ != nullptr) flush_listener_->flushed_non_global();
 }
 
 void Mmu::flush_page(LinearAddress address) {
-  bool large = false;
-  for (Tlb& tlb : tlb_) large = tlb.flush_page(address) || large;
-  if (flush_listener_ == nullptr) return;
-  if (large) {
-    flush_listener_->flushed_all();
-  } else {
-    flush_listener_->flushed_page(Tlb::page_of(address));
-  }
+  for (Tlb& tlb : tlb_) tlb.flush_page(address);
+  if (flush_listener_ != nullptr) flush_listener_->flushed_page(Tlb::page_of(address));
 }
 
 void Mmu::set_watches(std::vector<Watch> watches) {

@@ -111,6 +111,17 @@ class Mmu {
   /// Translation for debuggers: no fault, no A/D bits, no permission checks. False when not mapped.
   bool debug_translate(LinearAddress address, memory::GuestPhysical& physical) const;
 
+  /// A page for an engine's own tables, with what decides how long it may stay there. `host` is null where accesses
+  /// have to come here each time: not RAM, or watched. Throws #PF. Engines that write through it keep the writer's
+  /// promises themselves but for prepare_write().
+  struct EnginePage {
+    std::byte* host = nullptr;
+    memory::GuestPhysical physical = 0;
+    unsigned page_shift = memory::kPageShift;
+    bool global = false;
+  };
+  EnginePage engine_page(LinearAddress address, Access access, View view);
+
   // Invalidation (SDM vol. 3, 4.10.4).
   void flush_all();         ///< everything, global pages too
   void flush_non_global();  ///< MOV to CR3
@@ -153,6 +164,8 @@ class Mmu {
    public:
     virtual ~FlushListener() = default;
     virtual void flushed_all() = 0;
+    virtual void flushed_non_global() = 0;
+    /// A page of any size, of which this is an address.
     virtual void flushed_page(LinearAddress address) = 0;
   };
   void set_flush_listener(FlushListener* listener) { flush_listener_ = listener; }

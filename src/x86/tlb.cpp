@@ -47,21 +47,18 @@ void Tlb::flush_non_global() {
   logged_ = kept;
 }
 
-bool Tlb::flush_page(LinearAddress address) {
+void Tlb::flush_page(LinearAddress address) {
   const std::size_t slot = index(address);
   if (entries_[slot].read_tag == page_of(address)) clear(slot);
-  if (!any_large_) return false;
-  bool found = false;
+  if (!any_large_) return;
   for (const unsigned shift : kLargeShifts) {
     if (!large_.test(large_mark(address, shift))) continue;
     for (std::size_t i = 0; i < logged_; ++i) {
       const std::size_t piece = log_[i];
       if (details_[piece].page_shift != shift || entries_[piece].read_tag >> shift != address >> shift) continue;
       clear(piece);
-      found = true;
     }
   }
-  return found;
 }
 
 }  // namespace doppel::x86

@@ -37,6 +37,9 @@ class Tlb {
   /// Of the page in the slot for this address.
   memory::GuestPhysical physical_page(LinearAddress address) const { return details_[index(address)].physical; }
 
+  unsigned page_shift(LinearAddress address) const { return details_[index(address)].page_shift; }
+  bool global(LinearAddress address) const { return details_[index(address)].global; }
+
   struct Translation {
     std::byte* host;  ///< of the page
     memory::GuestPhysical physical;
@@ -50,8 +53,8 @@ class Tlb {
   // Their cost is that of the slots filled since the last one.
   void flush_all();
   void flush_non_global();
-  /// Drops the page of this address, all of it where it is larger than 4 KiB; true when it was.
-  bool flush_page(LinearAddress address);
+  /// Drops the page of this address, all of it where it is larger than 4 KiB.
+  void flush_page(LinearAddress address);
 
  private:
   struct Details {

@@ -40,7 +40,7 @@ void Runner::store(x86::CpuState& state) {
 
 void Runner::flush_translations() {
   context_.cpu.mmu.flush_all();
-  new_space();
+  mappings_changed();
 }
 
 bool Runner::translate(std::uint64_t linear, std::uint64_t& physical) {
@@ -66,34 +66,64 @@ nlohmann::json Runner::stats() const {
           {"tlb_flushes", mmu.flushes}};
 }
 
-Exit Runner::run() {
-  const isa::HostFaultGuard guard(shared_.thunks->executable());
+void Runner::begin() {
   context_.host_mxcsr = _mm_getcsr();
   context_.link = &context_.lookup;
+}
+
+Exit Runner::run() {
+  const isa::HostFaultGuard guard(executable());
+  begin();
   for (;;) {
-    try {
-      if (std::optional<Exit> exit = boundary()) return *exit;
-      if (mode_.has(Mode::kSingle)) {
-        execute_one();
-        if (std::optional<Exit> exit = debugger_stop()) return *exit;
-      } else {
-        execute();
-      }
-    } catch (const x86::Fault& fault) {
-      unwind_to_instruction();
-      try {
-        x86::deliver_exception(context_.cpu, fault);
-      } catch (const x86::Shutdown&) {
-        context_.cpu.state.activity = x86::Activity::Shutdown;
-        return {ExitReason::Shutdown};
-      }
-      context_.link = &context_.lookup;
-      if (debug_.single_step) return {ExitReason::Stepped};
-    } catch (const x86::Shutdown&) {
-      context_.cpu.state.activity = x86::Activity::Shutdown;
-      return {ExitReason::Shutdown};
+    if (std::optional<Exit> exit = boundary()) return *exit;
+    if (mode_.has(Mode::kSingle)) {
+      if (std::optional<Exit> exit = step()) return *exit;
+    } else if (std::optional<Exit> exit = guarded([this] { execute(); })) {
+      return *exit;
     }
   }
+}
+
+template <class Action>
+std::optional<Exit> Runner::guarded(Action action) {
+  try {
+    if constexpr (std::is_void_v<decltype(action())>) {
+      action();
+      return std::nullopt;
+    } else {
+      return action();
+    }
+  } catch (const x86::Fault& fault) {
+    unwind_to_instruction();
+    return deliver(fault);
+  } catch (const x86::Shutdown&) {
+    context_.cpu.state.activity = x86::Activity::Shutdown;
+    return Exit{ExitReason::Shutdown};
+  }
+}
+
+std::optional<Exit> Runner::deliver(const x86::Fault& fault) {
+  context_.link = &context_.lookup;
+  context_.cpu.instruction_start = context_.cpu.state.rip;
+  try {
+    x86::deliver_exception(context_.cpu, fault);
+  } catch (const x86::Shutdown&) {
+    context_.cpu.state.activity = x86::Activity::Shutdown;
+    return Exit{ExitReason::Shutdown};
+  }
+  if (debug_.single_step) return Exit{ExitReason::Stepped};
+  return std::nullopt;
+}
+
+std::optional<Exit> Runner::boundary() {
+  return guarded([this] { return look_around(); });
+}
+
+std::optional<Exit> Runner::step() {
+  mode_.key |= Mode::kSingle;
+  space_ = epoch_ << 16 | mode_.key;
+  if (std::optional<Exit> exit = guarded([this] { execute_one(); })) return exit;
+  return debugger_stop();
 }
 
 /// A fault leaves no trace of its instruction: RIP is back at its start, and it was not retired. A task switch that
@@ -129,7 +159,7 @@ bool Runner::events_may_be_due() const {
          (state.rflags_without_of & (rflags::kTf | rflags::kRf)) != 0;
 }
 
-std::optional<Exit> Runner::boundary() {
+std::optional<Exit> Runner::look_around() {
   context_.leave = false;
   context_.op = nullptr;
   step_ = false;

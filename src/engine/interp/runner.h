@@ -4,12 +4,14 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 
 #include "engine/engine.h"
 #include "engine/interp/block_builder.h"
 #include "engine/interp/block_cache.h"
 #include "engine/interp/context.h"
 #include "engine/interp/mode.h"
+#include "x86/fault.h"
 
 namespace doppel::engine::interp {
 
@@ -17,6 +19,9 @@ namespace doppel::engine::interp {
 struct Shared {
   Shared(const x86::CpuidModel& cpuid, std::unique_ptr<isa::ThunkCache> cache)
       : decoder(cpuid), thunks(std::move(cache)) {}
+
+  /// Throws std::runtime_error where the host gives no memory for generated code.
+  static std::unique_ptr<Shared> create(const x86::CpuPorts& ports);
 
   isa::Decoder decoder;
   std::unique_ptr<isa::ThunkCache> thunks;
@@ -36,13 +41,32 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener {
   bool translate(std::uint64_t linear, std::uint64_t& physical) override;
   nlohmann::json stats() const override;
 
- private:
-  void flushed_all() override { new_space(); }
-  void flushed_page(x86::LinearAddress) override { new_space(); }
-  void new_space() { ++epoch_; }
-
+  // For an engine that executes most instructions otherwise, on the same Cpu, and leaves some to this one. All of these
+  // are to be called while a HostFaultGuard on executable() lives.
+  x86::Cpu& cpu() { return context_.cpu; }
+  std::span<const std::byte> executable() const { return shared_.thunks->executable(); }
+  /// The mode as of the last boundary().
+  Mode mode() const { return mode_; }
+  /// To be called when run() of that engine begins.
+  void begin();
   /// What waits between two instructions; an Exit when run() is to return.
   std::optional<Exit> boundary();
+  /// Executes the instruction at RIP, or delivers its fault.
+  std::optional<Exit> step();
+  /// Delivers the fault of the instruction at RIP.
+  std::optional<Exit> deliver(const x86::Fault& fault);
+  /// That engine is the Mmu's listener then, and passes it on.
+  void mappings_changed() { ++epoch_; }
+
+ private:
+  void flushed_all() override { mappings_changed(); }
+  void flushed_non_global() override { mappings_changed(); }
+  void flushed_page(x86::LinearAddress) override { mappings_changed(); }
+
+  /// Runs `action`; delivers the fault it throws.
+  template <class Action>
+  std::optional<Exit> guarded(Action action);
+  std::optional<Exit> look_around();
   std::optional<Exit> breakpoint();
   std::optional<Exit> debugger_stop();
   std::uint64_t linear_rip() const;

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "memory/guest_memory.h"
+#include "x86/tlb.h"
+
+namespace doppel::engine::dbt {
+
+/// A translated run of instructions of one page: entered at its start, left anywhere. Owned by its CodeCache.
+struct Block {
+  memory::GuestPhysical physical = 0;
+  std::uint32_t mode = 0;
+  /// Supervisor code is made for one linear address, the page of which this is; user code runs wherever its page is
+  /// mapped, and finds its addresses by Env::page_base.
+  bool absolute = false;
+  x86::LinearAddress linear_page = 0;
+
+  const std::byte* code = nullptr;  ///< in the executable mapping
+  std::uint32_t code_size = 0;
+  std::uint16_t bytes = 0;         ///< of the guest's, from the first instruction on
+  std::uint16_t instructions = 0;  ///< of the guest's
+
+  /// Where each instruction's code starts, ascending.
+  struct Mark {
+    std::uint32_t code_offset;
+    std::uint16_t page_offset;  ///< of the instruction
+  };
+  std::vector<Mark> marks;
+  std::vector<std::uint32_t> incoming;  ///< sites that are linked to this block
+
+  std::uint64_t page_offset() const { return physical & (memory::kPageSize - 1); }
+};
+
+/// A place in translated code that calls out to C++; its number follows the call instruction.
+struct Site {
+  Block* block = nullptr;
+  std::uint16_t page_offset = 0;  ///< of its instruction
+  std::uint16_t target = 0;       ///< Chain: of the instruction jumped to, in the same page
+  std::uint32_t resume = 0;       ///< misses: where to try again, from Block::code; Chain: where the call is
+  std::uint32_t jump = 0;         ///< Chain: from Block::code, the end of the jump to be linked
+};
+
+}  // namespace doppel::engine::dbt

@@ -1,0 +1,97 @@
+#include "engine/dbt/code_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace doppel::engine::dbt {
+
+namespace {
+constexpr memory::GuestPhysical page_of(memory::GuestPhysical address) {
+  return align_down(address, memory::kPageSize);
+}
+}  // namespace
+
+const std::byte* CodeCache::add_permanent(std::span<const std::byte> code) {
+  std::byte* at = area_.reserve(code.size());
+  if (at != nullptr) area_.write(at, code);
+  permanent_ = area_.used();
+  return at;
+}
+
+std::byte* CodeCache::room(std::size_t size) {
+  return area_.peek(size);
+}
+
+Block* CodeCache::find(memory::GuestPhysical physical, std::uint32_t mode, x86::LinearAddress linear) const {
+  const auto found = by_key_.find(key_of(physical, mode));
+  if (found == by_key_.end()) return nullptr;
+  Block* block = found->second;
+  return !block->absolute || block->linear_page == x86::Tlb::page_of(linear) ? block : nullptr;
+}
+
+Block* CodeCache::add(std::unique_ptr<Block> block, std::span<const std::byte> code, std::span<const Site> sites) {
+  std::byte* at = area_.reserve(code.size());
+  area_.write(at, code);
+  block->code = at;
+  block->code_size = static_cast<std::uint32_t>(code.size());
+  Block* added = block.get();
+  for (Site site : sites) {
+    site.block = added;
+    sites_.push_back(site);
+  }
+  by_key_[key_of(added->physical, added->mode)] = added;
+  by_page_[page_of(added->physical)].push_back(added);
+  blocks_.push_back(std::move(block));
+  ++stats_.blocks;
+  stats_.instructions += added->instructions;
+  stats_.code_bytes += code.size();
+  return added;
+}
+
+void CodeCache::point_jump(const Site& site, const std::byte* to) {
+  const std::byte* end = site.block->code + site.jump;
+  const auto distance = static_cast<std::int32_t>(to - end);
+  area_.write(const_cast<std::byte*>(end) - sizeof distance, std::as_bytes(std::span{&distance, 1}));
+}
+
+void CodeCache::link(std::uint32_t number, Block* target) {
+  point_jump(sites_[number], target->code);
+  target->incoming.push_back(number);
+  ++stats_.links;
+}
+
+bool CodeCache::drop_page(memory::GuestPhysical page) {
+  const auto found = by_page_.find(page);
+  if (found == by_page_.end()) return false;
+  for (Block* block : found->second) {
+    for (const std::uint32_t number : block->incoming) {
+      const Site& site = sites_[number];
+      point_jump(site, site.block->code + site.resume);
+    }
+    block->incoming.clear();
+    const auto known = by_key_.find(key_of(block->physical, block->mode));
+    if (known != by_key_.end() && known->second == block) by_key_.erase(known);
+    ++stats_.dropped;
+  }
+  by_page_.erase(found);
+  return true;
+}
+
+void CodeCache::flush() {
+  blocks_.clear();
+  sites_.clear();
+  by_key_.clear();
+  by_page_.clear();
+  area_.rewind(permanent_);
+  ++stats_.flushes;
+}
+
+const Block* CodeCache::block_at(const std::byte* code) const {
+  const auto after = std::upper_bound(blocks_.begin(), blocks_.end(), code,
+                                      [](const std::byte* at, const auto& block) { return at < block->code; });
+  if (after == blocks_.begin()) return nullptr;
+  const Block* block = std::prev(after)->get();
+  return code < block->code + block->code_size ? block : nullptr;
+}
+
+}  // namespace doppel::engine::dbt

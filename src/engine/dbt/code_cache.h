@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/dbt/block.h"
+#include "isa/code_area.h"
+
+namespace doppel::engine::dbt {
+
+/// What one vCPU has translated: the code, and what is known of each block. The vCPU's thread; never while translated
+/// code runs. Code of blocks that are dropped is not reused before flush().
+class CodeCache {
+ public:
+  explicit CodeCache(isa::CodeArea area) : area_(std::move(area)) {}
+
+  /// Code that stays through flush(), before the first block: returns its address.
+  const std::byte* add_permanent(std::span<const std::byte> code);
+  /// Where the next block will be. Null when fewer than `size` bytes are left.
+  std::byte* room(std::size_t size);
+
+  Block* find(memory::GuestPhysical physical, std::uint32_t mode, x86::LinearAddress linear) const;
+  /// Takes the block, its code, which was assembled for room(), and its sites, numbered from next_site() on.
+  Block* add(std::unique_ptr<Block> block, std::span<const std::byte> code, std::span<const Site> sites);
+  std::uint32_t next_site() const { return static_cast<std::uint32_t>(sites_.size()); }
+  const Site& site(std::uint32_t number) const { return sites_[number]; }
+
+  /// Lets the jump of a Chain site lead to `target` from now on.
+  void link(std::uint32_t site, Block* target);
+
+  /// Drops the blocks of a page of RAM, and every link to them. True when there were any.
+  bool drop_page(memory::GuestPhysical page);
+  /// Drops everything.
+  void flush();
+
+  /// The block that holds this address of the executable mapping, or null.
+  const Block* block_at(const std::byte* code) const;
+  std::span<const std::byte> executable() const { return area_.executable(); }
+
+  struct Stats {
+    std::uint64_t blocks = 0, instructions = 0, code_bytes = 0, links = 0, dropped = 0, flushes = 0;
+  };
+  const Stats& stats() const { return stats_; }
+
+ private:
+  static std::uint64_t key_of(memory::GuestPhysical physical, std::uint32_t mode) {
+    constexpr unsigned kModeShift = 48;
+    return physical ^ std::uint64_t{mode} << kModeShift;
+  }
+  void point_jump(const Site& site, const std::byte* to);
+
+  isa::CodeArea area_;
+  std::size_t permanent_ = 0;
+  std::vector<std::unique_ptr<Block>> blocks_;  ///< in the order of their code
+  std::vector<Site> sites_;
+  std::unordered_map<std::uint64_t, Block*> by_key_;
+  std::unordered_map<memory::GuestPhysical, std::vector<Block*>> by_page_;
+  Stats stats_;
+};
+
+}  // namespace doppel::engine::dbt

@@ -1,0 +1,114 @@
+#include "engine/dbt/emitter.h"
+#include "engine/dbt/views.h"
+
+/// Addresses, and the look-up of their pages.
+namespace doppel::engine::dbt {
+
+namespace host = asmjit::x86;
+using x86::SegReg;
+
+/// Leaves the offset of the memory operand, without the segment's base, in a register: r11, or the base register itself
+/// where nothing is to be added. May change rcx. False when that is not to be had.
+bool Emitter::effective_address(const SourceInsn& source, HostReg& out) {
+  const isa::MemoryOperand& mem = source.insn.mem;
+  if (mem.gather || mem.address_size == 2) return false;
+  if (mem.displacement != static_cast<std::int32_t>(mem.displacement)) {
+    // MOV with a 64-bit absolute address.
+    if (mem.base != isa::kNoRegister || mem.index != isa::kNoRegister) return false;
+    a_.mov(host::r11, static_cast<std::uint64_t>(mem.displacement));
+    out = kHostR11;
+    return true;
+  }
+  const auto displacement = static_cast<std::int32_t>(mem.displacement);
+  const bool narrow = mem.address_size == 4;
+  const Gp sum = reg(kHostR11, narrow ? 4 : 8);
+  out = kHostR11;
+  if (mem.base == isa::kRipRegister) {
+    if (narrow) return false;
+    load_linear(host::r11, std::int64_t{next_offset_} + displacement);
+    return true;
+  }
+  Gp base, index;
+  if (mem.base != isa::kNoRegister) {
+    base = reg(host_of(mem.base), 8);
+    if (is_slot(mem.base)) a_.mov(base = host::r11, slot(mem.base));
+  }
+  if (mem.index != isa::kNoRegister) {
+    index = reg(host_of(mem.index), 8);
+    if (is_slot(mem.index)) a_.mov(index = host::rcx, slot(mem.index));
+  }
+  const unsigned shift = mem.scale == 8 ? 3 : mem.scale == 4 ? 2 : mem.scale == 2 ? 1 : 0;
+  if (index.isValid()) {
+    if (base.isValid()) {
+      a_.lea(sum, host::ptr(base, index, shift, displacement));
+    } else {
+      a_.lea(sum, host::ptr(static_cast<std::uint64_t>(static_cast<std::int64_t>(displacement)), index, shift));
+    }
+  } else if (base.isValid()) {
+    if (displacement == 0 && !narrow) {
+      out = static_cast<HostReg>(base.id());
+    } else {
+      a_.lea(sum, host::ptr(base, displacement));
+    }
+  } else if (narrow) {
+    a_.mov(sum, static_cast<std::uint32_t>(displacement));
+  } else {
+    a_.mov(sum, std::int64_t{displacement});
+  }
+  return true;
+}
+
+bool Emitter::linear_address(const SourceInsn& source, HostReg& out) {
+  const isa::MemoryOperand& mem = source.insn.mem;
+  const bool based = mem.segment == SegReg::Fs || mem.segment == SegReg::Gs;
+  if (based && (!mode_.code_64 || mem.address_size != 8)) return false;
+  if (!effective_address(source, out)) return false;
+  if (!based) return true;
+  a_.mov(host::rcx, env(mem.segment == SegReg::Fs ? DOPPEL_ENV(fs_base) : DOPPEL_ENV(gs_base)));
+  a_.lea(host::r11, host::ptr(host::rcx, reg(out, 8)));
+  out = kHostR11;
+  return true;
+}
+
+/// Leaves the distance from linear to host address in rcx. `crosses`: the access need not be aligned.
+void Emitter::look_up(HostReg linear, unsigned size, Kind kind, bool crosses, const Label& retry) {
+  const Gp address = reg(linear, 8);
+  if (crosses && size > 1) {
+    const Label inside = a_.newLabel();
+    a_.pext(host::ecx, reg(linear, 4), env(DOPPEL_ENV(page_offset_mask), 4));
+    a_.lea(host::ecx, host::ptr(host::rcx, static_cast<std::int32_t>(size - 1)));
+    a_.pext(host::ecx, host::ecx, env(DOPPEL_ENV(page_carry_mask), 4));
+    a_.short_().jecxz(host::rcx, inside);
+    call_out(ExitReason::Crossing, add_site());
+    a_.bind(inside);
+  }
+  keep_islands_in_reach();
+  a_.pext(host::rcx, address, env(DOPPEL_ENV(page_number_mask)));
+  if (kind == Kind::Read) {
+    a_.mov(host::rcx, host::qword_ptr(host::rsp, host::rcx, 3, Views::kReadTable));
+  } else {
+    Mem entry = host::qword_ptr(std::uint64_t{0}, host::rcx, 3);
+    entry.setSegment(host::gs);
+    a_.mov(host::rcx, entry);
+  }
+  const Label island = a_.newLabel();
+  a_.short_().jecxz(host::rcx, island);
+  const auto resume = static_cast<std::uint32_t>(a_.code()->labelOffset(retry));
+  islands_.push_back({island, kind == Kind::Read ? ExitReason::ReadMiss : ExitReason::WriteMiss, add_site(resume),
+                      linear, a_.offset()});
+}
+
+bool Emitter::access(const SourceInsn& source, unsigned size, Kind kind, bool crosses, Access& out) {
+  const Label retry = a_.newLabel();
+  a_.bind(retry);
+  if (!linear_address(source, out.linear)) return false;
+  look_up(out.linear, size, kind, crosses, retry);
+  return true;
+}
+
+/// The host's address in r11 alone, so that rcx is free.
+void Emitter::fold(const Access& access) {
+  a_.lea(host::r11, host::ptr(reg(access.linear, 8), host::rcx));
+}
+
+}  // namespace doppel::engine::dbt

@@ -1,0 +1,173 @@
+#include "engine/dbt/emitter.h"
+
+#include "isa/op_table.h"
+
+namespace doppel::engine::dbt {
+
+namespace host = asmjit::x86;
+using isa::OpClass;
+
+Emitter::Emitter(asmjit::x86::Assembler& assembler, const Trampolines& trampolines, const BlockMode& mode,
+                 std::uint32_t first_site)
+    : a_(assembler), trampolines_(trampolines), mode_(mode), first_site_(first_site) {}
+
+Emitter::Mem Emitter::env(std::int32_t offset, std::uint32_t size) {
+  return Mem(host::rsp, offset, size);
+}
+
+Emitter::Mem Emitter::slot(unsigned guest, std::uint32_t size) {
+  return env(DOPPEL_ENV(slot) + static_cast<std::int32_t>(8 * (guest - x86::kR9)), size);
+}
+
+HostReg Emitter::host_of(unsigned guest) {
+  switch (guest) {
+    case x86::kRcx:
+      return kHostR9;
+    case x86::kRsp:
+      return kHostR10;
+    default:
+      return static_cast<HostReg>(guest);
+  }
+}
+
+Emitter::Gp Emitter::reg(HostReg number, unsigned size) {
+  switch (size) {
+    case 1:
+      return host::gpb(number);
+    case 2:
+      return host::gpw(number);
+    case 4:
+      return host::gpd(number);
+    default:
+      return host::gpq(number);
+  }
+}
+
+/// The whole guest register.
+void Emitter::load_gpr(const Gp& target, unsigned guest) {
+  if (is_slot(guest)) {
+    a_.mov(target, slot(guest));
+  } else {
+    a_.mov(target, reg(host_of(guest), 8));
+  }
+}
+
+void Emitter::store_gpr(unsigned guest, const Gp& source) {
+  if (is_slot(guest)) {
+    a_.mov(slot(guest), source);
+  } else {
+    a_.mov(reg(host_of(guest), 8), source);
+  }
+}
+
+/// The linear address of a place relative to the block's page.
+void Emitter::load_linear(const Gp& target, std::int64_t page_offset) {
+  if (mode_.user) {
+    a_.mov(target, env(DOPPEL_ENV(page_base)));
+    if (page_offset != 0)
+      a_.lea(mode_.code_64 ? target : target.r32(), host::ptr(target, static_cast<std::int32_t>(page_offset)));
+    return;
+  }
+  std::uint64_t linear = mode_.linear_page + static_cast<std::uint64_t>(page_offset);
+  if (!mode_.code_64) linear &= 0xFFFF'FFFF;
+  a_.mov(target, linear);
+}
+
+std::uint32_t Emitter::add_site(std::uint32_t resume) {
+  sites_.push_back({nullptr, page_offset_, 0, resume, 0});
+  return static_cast<std::uint32_t>(sites_.size() - 1);
+}
+
+void Emitter::call_out(ExitReason reason, std::uint32_t site) {
+  a_.call(reinterpret_cast<std::uint64_t>(trampolines_.exit[static_cast<std::size_t>(reason)]));
+  a_.embedUInt32(first_site_ + site);
+}
+
+namespace {
+constexpr std::size_t kShortReach = 127;
+constexpr std::size_t kIslandBytes = 12;
+}  // namespace
+
+/// JRCXZ reaches 127 bytes: its targets are written in time, with a jump around them. `ahead` is what may be written
+/// before this is called again.
+void Emitter::keep_islands_in_reach(std::size_t ahead) {
+  if (islands_.empty()) return;
+  const std::size_t last = islands_.front().branch_at + kShortReach;
+  if (a_.offset() + ahead + kIslandBytes * (islands_.size() + 1) < last) return;
+  const Label around = a_.newLabel();
+  a_.short_().jmp(around);
+  emit_islands();
+  a_.bind(around);
+}
+
+void Emitter::emit_islands() {
+  for (const Island& island : islands_) {
+    a_.bind(island.entry);
+    if (island.linear != kHostR11 && island.linear != kNoHostReg) a_.mov(host::r11, reg(island.linear, 8));
+    call_out(island.reason, island.site);
+  }
+  islands_.clear();
+}
+
+/// Leaves when something waits for the vCPU; the instruction under way has not begun.
+void Emitter::poll() {
+  const Label calm = a_.newLabel();
+  a_.mov(host::rcx, env(DOPPEL_ENV(attention)));
+  a_.mov(host::ecx, host::dword_ptr(host::rcx));
+  a_.short_().jecxz(host::rcx, calm);
+  call_out(ExitReason::Attention, add_site());
+  a_.bind(calm);
+}
+
+void Emitter::need_fpu() {
+  if (fpu_known_) return;
+  fpu_known_ = true;
+  keep_islands_in_reach();
+  const std::uint32_t site = add_site(static_cast<std::uint32_t>(a_.offset()));
+  a_.mov(host::rcx, env(DOPPEL_ENV(fpu_loaded)));
+  const Label island = a_.newLabel();
+  a_.short_().jecxz(host::rcx, island);
+  islands_.push_back({island, ExitReason::LoadFpu, site, kNoHostReg, a_.offset()});
+}
+
+Emitter::Next Emitter::instruction(const SourceInsn& source) {
+  page_offset_ = source.offset;
+  next_offset_ = static_cast<std::uint16_t>(source.offset + source.insn.length);
+  keep_islands_in_reach();
+  Next next = Next::Untranslated;
+  switch (isa::op_class(source.insn)) {
+    case OpClass::HostAlu:
+      next = host(source);
+      break;
+    case OpClass::Cpp:
+      next = branch(source);
+      break;
+    default:
+      break;
+  }
+  if (next == Next::Untranslated) call_out(ExitReason::Interpret, add_site());
+  return next;
+}
+
+void Emitter::fall_through(std::uint16_t page_offset) {
+  page_offset_ = next_offset_ = page_offset;
+  jump_to(page_offset);
+}
+
+void Emitter::finish() {
+  emit_islands();
+  for (const SideExit& exit : side_exits_) {
+    a_.bind(exit.entry);
+    Site& site = sites_[exit.site];
+    page_offset_ = site.page_offset;
+    if (exit.in_page) {
+      site.resume = static_cast<std::uint32_t>(a_.offset());
+      call_out(ExitReason::Chain, exit.site);
+    } else {
+      jump_to(exit.target);
+      emit_islands();
+    }
+  }
+}
+
+}  // namespace doppel::engine::dbt

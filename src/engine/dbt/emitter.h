@@ -1,0 +1,131 @@
+#pragma once
+
+#include <asmjit/x86.h>
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/dbt/block.h"
+#include "engine/dbt/env.h"
+#include "engine/dbt/reencoder.h"
+#include "engine/dbt/trampolines.h"
+#include "x86/mmu.h"
+
+namespace doppel::engine::dbt {
+
+/// What the code of a block depends on beside the guest's instructions.
+struct BlockMode {
+  bool user = false;                           ///< CPL 3: relative to Env::page_base
+  bool code_64 = true;                         ///< else 32-bit code with flat segments
+  bool x87 = false, sse = false, avx = false;  ///< the unit may be used without a check
+  bool smap = false;
+  x86::LinearAddress linear_page = 0;
+};
+
+/// Assembles one block, instruction after instruction. Everything that it writes leaves the guest's flags alone but for
+/// the guest's own instructions, so each point between two of those is exact.
+class Emitter {
+ public:
+  Emitter(asmjit::x86::Assembler& assembler, const Trampolines& trampolines, const BlockMode& mode,
+          std::uint32_t first_site);
+
+  enum class Next : std::uint8_t {
+    Continue,
+    End,           ///< the block ends with this instruction
+    Untranslated,  ///< the same, and it is left to the interpreter
+  };
+  Next instruction(const SourceInsn& source);
+  /// Goes on at another place, when the block ends between two instructions.
+  void fall_through(std::uint16_t page_offset);
+  /// After the last instruction.
+  void finish();
+
+  std::span<const Site> sites() const { return sites_; }
+
+ private:
+  using Gp = asmjit::x86::Gp;
+  using Mem = asmjit::x86::Mem;
+  using Label = asmjit::Label;
+
+  enum class Kind : std::uint8_t { Read, Write };
+  /// A memory operand whose page has been looked up: linear address, and what makes it the host's.
+  struct Access {
+    HostReg linear;
+    HostMemory memory() const { return {linear, kHostRcx, 0}; }
+  };
+
+  // emitter.cpp: what all share.
+  static Mem env(std::int32_t offset, std::uint32_t size = 8);
+  static Mem slot(unsigned guest, std::uint32_t size = 8);
+  static bool is_slot(unsigned guest) { return guest >= x86::kR9 && guest <= x86::kR11; }
+  static HostReg host_of(unsigned guest);
+  static Gp reg(HostReg number, unsigned size);
+  void load_gpr(const Gp& target, unsigned guest);
+  void store_gpr(unsigned guest, const Gp& source);
+  void load_linear(const Gp& target, std::int64_t page_offset);
+  std::uint32_t add_site(std::uint32_t resume = 0);
+  void call_out(ExitReason reason, std::uint32_t site);
+  void keep_islands_in_reach(std::size_t ahead = 56);
+  void emit_islands();
+  void poll();
+  void need_fpu();
+
+  // emit_memory.cpp
+  bool effective_address(const SourceInsn& source, HostReg& out);
+  bool linear_address(const SourceInsn& source, HostReg& out);
+  bool access(const SourceInsn& source, unsigned size, Kind kind, bool crosses, Access& out);
+  void look_up(HostReg linear, unsigned size, Kind kind, bool crosses, const Label& retry);
+  void fold(const Access& access);
+
+  // emit_host.cpp: instructions that the host executes.
+  Next host(const SourceInsn& source);
+  Next lea(const SourceInsn& source);
+  bool write_host(const SourceInsn& source);
+
+  // emit_control.cpp: branches and the stack.
+  Next branch(const SourceInsn& source);
+  Next conditional(const SourceInsn& source, unsigned condition);
+  Next push(const SourceInsn& source);
+  Next pop(const SourceInsn& source);
+  Next leave(const SourceInsn& source);
+  Next call(const SourceInsn& source);
+  Next ret(const SourceInsn& source);
+  Next jump(const SourceInsn& source);
+  bool load_branch_target(const SourceInsn& source);
+  void jump_to(std::int64_t page_offset);
+  void chain(std::uint16_t target);
+  void look_up_jump();
+  void write_stack(unsigned size);
+  unsigned stack_size() const { return mode_.code_64 ? 8 : 4; }
+
+  asmjit::x86::Assembler& a_;
+  const Trampolines& trampolines_;
+  const BlockMode& mode_;
+  const std::uint32_t first_site_;
+  std::vector<Site> sites_;
+  std::uint16_t page_offset_ = 0;  ///< of the instruction under way
+  std::uint16_t next_offset_ = 0;
+  bool fpu_known_ = false;
+
+  /// A short forward branch's target that has not been written yet.
+  struct Island {
+    Label entry;
+    ExitReason reason;
+    std::uint32_t site;
+    HostReg linear;  ///< to be in r11, for misses
+    std::size_t branch_at;
+  };
+  std::vector<Island> islands_;
+  /// A conditional branch's way out.
+  struct SideExit {
+    Label entry;
+    std::uint32_t site = 0;
+    std::int64_t target = 0;
+    bool in_page = false;
+  };
+  std::vector<SideExit> side_exits_;
+};
+
+}  // namespace doppel::engine::dbt

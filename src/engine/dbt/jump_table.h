@@ -1,0 +1,74 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <unordered_set>
+#include <vector>
+
+#include "x86/tlb.h"
+
+namespace doppel::engine::dbt {
+
+/// Where indirect jumps, returns and jumps to other pages find the code for a guest address, without leaving the code
+/// cache. Direct-mapped; one for user and one for supervisor code, because an address alone must not lead from one to
+/// the other. Valid for one state of the mappings and one mode. The vCPU's thread.
+class JumpTable {
+ public:
+  static constexpr unsigned kBits = 13, kLowestBit = 1;
+  static constexpr std::size_t kEntries = std::size_t{1} << kBits;
+  static constexpr std::uint64_t kMask = (kEntries - 1) << kLowestBit;
+
+  /// Three arrays, so that one index scaled by 8 reaches them all.
+  struct Arrays {
+    std::array<std::uint64_t, kEntries> negated_address;
+    std::array<const void*, kEntries> code;
+    std::array<std::uint64_t, kEntries> page_base;
+  };
+
+  void attach(Arrays* arrays) {
+    arrays_ = arrays;
+    for (std::size_t i = 0; i < kEntries; ++i) invalidate(i);
+  }
+
+  void put(x86::LinearAddress address, const void* code, bool global) {
+    const std::size_t slot = (address & kMask) >> kLowestBit;
+    arrays_->negated_address[slot] = ~address + 1;
+    arrays_->code[slot] = code;
+    arrays_->page_base[slot] = x86::Tlb::page_of(address);
+    pages_.insert(x86::Tlb::page_of(address));
+    (global ? global_ : local_).push_back(static_cast<std::uint16_t>(slot));
+    if (global_.size() + local_.size() > 4 * kEntries) flush_all();
+  }
+
+  void flush_all() {
+    flush(global_);
+    flush(local_);
+    pages_.clear();
+  }
+  void flush_local() { flush(local_); }
+  /// Drops what leads into the page of this address.
+  void flush_page(x86::LinearAddress address) {
+    const x86::LinearAddress page = x86::Tlb::page_of(address);
+    if (!pages_.contains(page)) return;
+    for (const std::vector<std::uint16_t>* log : {&global_, &local_}) {
+      for (const std::uint16_t slot : *log) {
+        if (arrays_->page_base[slot] == page) invalidate(slot);
+      }
+    }
+  }
+
+ private:
+  /// No address with this hash has this tag.
+  void invalidate(std::size_t slot) { arrays_->negated_address[slot] = ~(slot << kLowestBit ^ kMask) + 1; }
+  void flush(std::vector<std::uint16_t>& log) {
+    for (const std::uint16_t slot : log) invalidate(slot);
+    log.clear();
+  }
+
+  Arrays* arrays_ = nullptr;
+  std::vector<std::uint16_t> global_, local_;     ///< slots filled since their last flush
+  std::unordered_set<x86::LinearAddress> pages_;  ///< that entries lead into, or did
+};
+
+}  // namespace doppel::engine::dbt

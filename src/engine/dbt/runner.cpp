@@ -1,0 +1,403 @@
+#include "engine/dbt/runner.h"
+
+#include <asm/prctl.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "engine/dbt/fpu.h"
+#include "isa/host_fault_guard.h"
+#include "x86/fault.h"
+
+namespace doppel::engine::dbt {
+
+namespace {
+
+using interp::Mode;
+using x86::Access;
+using x86::LinearAddress;
+
+constexpr std::uint32_t kNumericError = 1 << 12;  // beside the bits of interp::Mode
+constexpr std::array<unsigned, 3> kLargeShifts{21, 22, 30};
+
+std::uint64_t large_mark(LinearAddress address, unsigned shift) {
+  constexpr unsigned kShiftAt = 56;
+  return (address >> shift & ((std::uint64_t{1} << kShiftAt) - 1)) | std::uint64_t{shift} << kShiftAt;
+}
+
+bool canonical(std::uint64_t address) {
+  return static_cast<std::uint64_t>(sign_extend(address, 48)) == address;
+}
+
+void set_host_gs(std::uint64_t base) {
+  asm volatile("wrgsbase %0" : : "r"(base));
+}
+
+/// The signal handler's part of a fault in translated code.
+bool leave_translated_code(isa::HostRegisters registers, std::uint64_t vector) {
+  auto* env = reinterpret_cast<Env*>(registers[REG_RSP] - static_cast<long long>(offsetof(Env, slot)));
+  env->fault_pc = static_cast<std::uint64_t>(registers[REG_RIP]);
+  env->fault_vector = vector;
+  registers[REG_RIP] = reinterpret_cast<long long>(env->fault_resume);
+  return true;
+}
+
+}  // namespace
+
+Result<Runner::Parts> Runner::allocate(std::size_t code_bytes) {
+  Result<std::unique_ptr<Views>> views = Views::create();
+  if (!views) return views.error();
+  Result<isa::CodeArea> code = isa::CodeArea::create(code_bytes);
+  if (!code) return code.error();
+  return Parts{std::move(*views), std::move(*code)};
+}
+
+Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::unique_ptr<interp::Runner> interpreter)
+    : interpreter_(std::move(interpreter)),
+      cpu_(interpreter_->cpu()),
+      shared_(shared),
+      decoder_(ports.cpuid),
+      views_(std::move(parts.views)),
+      cache_(std::move(parts.code)),
+      trampolines_(*Trampolines::emit(cache_)),
+      translator_(decoder_, cache_, trampolines_) {
+  cpu_.mmu.set_flush_listener(this);
+  shared_.writers.add(*this, ports.attention);
+  Env& env = views_->env();
+  env.page_number_mask = ((std::uint64_t{1} << DeltaTable::kIndexBits) - 1) << memory::kPageShift;
+  env.page_offset_mask = memory::kPageSize - 1;
+  env.page_carry_mask = memory::kPageSize;
+  env.jump_mask = JumpTable::kMask;
+  env.attention = &ports.attention.word();
+  env.state = &cpu_.state;
+  env.fault_resume = trampolines_.host_fault;
+}
+
+Runner::~Runner() = default;
+
+void Runner::set_debug(const DebugRequest& request) {
+  debugging_ = !request.empty();
+  interpreter_->set_debug(request);
+}
+
+// --- Told by others ---
+
+void Runner::flushed_all() {
+  views_->flush_all();
+  large_pages_.clear();
+  interpreter_->mappings_changed();
+}
+
+void Runner::flushed_non_global() {
+  views_->flush_non_global();
+  interpreter_->mappings_changed();
+}
+
+void Runner::flushed_page(LinearAddress address) {
+  for (const unsigned shift : kLargeShifts) {
+    if (large_pages_.contains(large_mark(address, shift))) return flushed_all();
+  }
+  views_->flush_page(address);
+  interpreter_->mappings_changed();
+}
+
+void Runner::drop_code(memory::GuestPhysical page) {
+  if (!cache_.drop_page(page)) return;
+  views_->jumps(false).flush_all();
+  views_->jumps(true).flush_all();
+}
+
+void Runner::drop_writes(memory::GuestPhysical page) {
+  views_->drop_writes_to(cpu_.ports.memory.page(page));
+}
+
+// --- Running ---
+
+Exit Runner::run() {
+  if (debugging_) return interpreter_->run();
+  const isa::HostFaultGuard thunks(interpreter_->executable());
+  const isa::HostFaultGuard guard(cache_.executable(), leave_translated_code);
+  signal_stack_.use();
+  write_table_ = 0;
+  interpreter_->begin();
+  shared_.writers.enter(*this);
+  std::optional<Exit> exit;
+  while (!exit) exit = go_on();
+  save_fpu();
+  shared_.writers.leave(*this);
+  return *exit;
+}
+
+std::optional<Exit> Runner::go_on() {
+  x86::Attention& attention = cpu_.ports.attention;
+  if (attention.any() && attention.take(x86::Attention::kEngine) != 0) shared_.writers.serve(*this);
+  if (std::optional<Exit> exit = interpreter_->boundary()) return exit;
+  if (interpret_next_ || !translatable()) return interpret();
+  return run_translated();
+}
+
+std::optional<Exit> Runner::interpret() {
+  interpret_next_ = false;
+  save_fpu();
+  ++stats_.interpreted;
+  return interpreter_->step();
+}
+
+/// 64-bit code, and 32-bit code in flat segments.
+bool Runner::translatable() const {
+  const Mode mode = interpreter_->mode();
+  if (mode.has(Mode::kSingle) || !mode.has(Mode::kProtected)) return false;
+  if (mode.code_64()) return true;
+  const x86::Segment& cs = cpu_.state.seg(x86::SegReg::Cs);
+  return mode.code_size() == isa::CodeSize::Bits32 && mode.has(Mode::kFlatDs | Mode::kFlatEs | Mode::kFlatSs) &&
+         cs.base == 0 && cs.limit == 0xFFFF'FFFF && cpu_.state.seg(x86::SegReg::Ss).default_32();
+}
+
+std::optional<Exit> Runner::run_translated() {
+  const std::byte* code = code_at(cpu_.state.rip);
+  if (exit_) return std::exchange(exit_, std::nullopt);
+  while (code != nullptr) {
+    enter(code);
+    code = handle_exit();
+  }
+  return std::exchange(exit_, std::nullopt);
+}
+
+void Runner::enter(const std::byte* code) {
+  Env& env = views_->env();
+  const x86::View view = cpu_.mmu.data_view();
+  env.fs_base = cpu_.state.seg(x86::SegReg::Fs).base;
+  env.gs_base = cpu_.state.seg(x86::SegReg::Gs).base;
+  const auto table = reinterpret_cast<std::uint64_t>(views_->writes(view).entries());
+  if (table != write_table_) set_host_gs(write_table_ = table);
+  trampolines_.enter(views_->stack_pointer(view), code);
+}
+
+void Runner::save_fpu() {
+  Env& env = views_->env();
+  if (env.fpu_loaded == 0) return;
+  save_x87(cpu_.state.fpu);
+  env.fpu_loaded = 0;
+}
+
+// --- Blocks ---
+
+/// The code for the guest's RIP, which is left there; null when the instruction has to be interpreted, or a fault on
+/// the way has been delivered.
+const std::byte* Runner::code_at(std::uint64_t rip) {
+  cpu_.state.rip = rip;
+  Block* block = block_at(rip);
+  if (block == nullptr) return nullptr;
+  views_->env().page_base = x86::Tlb::page_of(rip);
+  return block->code;
+}
+
+Block* Runner::block_at(std::uint64_t rip) {
+  const Mode mode = interpreter_->mode();
+  const bool user = mode.has(Mode::kUser);
+  if (jump_mode_[user] != mode.key) {
+    views_->jumps(user).flush_all();
+    jump_mode_[user] = mode.key;
+  }
+  try {
+    const x86::View view = user ? x86::View::User : x86::View::Supervisor;
+    const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(rip, Access::Execute, view);
+    Block* block = page.host == nullptr ? nullptr : translate_block(rip, page);
+    if (block == nullptr) {
+      interpret_next_ = true;
+      return nullptr;
+    }
+    if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(rip, page.page_shift));
+    views_->jumps(user).put(rip, block->code, page.global);
+    return block;
+  } catch (const x86::Fault& fault) {
+    exit_ = interpreter_->deliver(fault);
+    return nullptr;
+  }
+}
+
+Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage& page) {
+  memory::GuestMemory& memory = cpu_.ports.memory;
+  const std::uint64_t offset = linear & (memory::kPageSize - 1);
+  const memory::GuestPhysical physical = page.physical + offset;
+  Mode mode = interpreter_->mode();
+  const bool numeric_error = (cpu_.state.cr0 & x86::cr0::kNe) != 0;
+  if (numeric_error) mode.key |= kNumericError;
+  if (Block* known = cache_.find(physical, mode.key, linear)) return known;
+
+  if (cache_.room(Translator::kMaxCode) == nullptr) {
+    cache_.flush();
+    for (const bool user : {false, true}) views_->jumps(user).flush_all();
+  }
+  memory::CodeMap& code = memory.code();
+  const std::uint64_t index = memory.page_index(physical);
+  const std::uint32_t generation = code.generation(index);
+  const auto announce = [&](std::size_t end) {
+    code.add_code(index, offset, end);
+    shared_.writers.protect(*this, page.physical);
+  };
+  const std::span<const std::byte> bytes(page.host + offset, memory::kPageSize - offset);
+  Block* block = translator_.translate({bytes, physical, linear, mode, numeric_error}, announce);
+  if (code.generation(index) == generation) return block;
+  // Somebody stored to the page meanwhile.
+  drop_code(page.physical);
+  return nullptr;
+}
+
+// --- Exits ---
+
+std::uint32_t Runner::exit_site() const {
+  std::uint32_t number = 0;
+  std::memcpy(&number, reinterpret_cast<const void*>(views_->env().return_address), sizeof number);
+  return number;
+}
+
+/// RIP is that of an instruction of the block.
+void Runner::stop_at(const Block& block, std::uint64_t page_offset) {
+  const LinearAddress page = block.absolute ? block.linear_page : views_->env().page_base;
+  cpu_.state.rip = page + page_offset;
+  if (!interpreter_->mode().code_64()) cpu_.state.rip &= 0xFFFF'FFFF;
+}
+
+const std::byte* Runner::handle_exit() {
+  const ExitReason reason = views_->env().reason;
+  ++stats_.exits[static_cast<std::size_t>(reason)];
+  if (reason == ExitReason::HostFault) {
+    host_fault();
+    return nullptr;
+  }
+  const std::uint32_t number = exit_site();
+  const Site& site = cache_.site(number);
+  switch (reason) {
+    case ExitReason::Lookup:
+      return looked_up();
+    case ExitReason::Chain:
+      return chained(number);
+    case ExitReason::ReadMiss:
+      return missed(site, Access::Read);
+    case ExitReason::WriteMiss:
+      return missed(site, Access::Write);
+    case ExitReason::LoadFpu:
+      load_x87(cpu_.state.fpu);
+      views_->env().fpu_loaded = 1;
+      return site.block->code + site.resume;
+    case ExitReason::Interpret:
+    case ExitReason::Crossing:
+      interpret_next_ = true;
+      break;
+    case ExitReason::Attention:
+    case ExitReason::HostFault:
+      break;
+  }
+  stop_at(*site.block, site.page_offset);
+  return nullptr;
+}
+
+const std::byte* Runner::looked_up() {
+  const std::uint64_t target = views_->env().target;
+  if (interpreter_->mode().code_64() && !canonical(target)) {
+    undo_branch(cache_.site(exit_site()));
+    return nullptr;
+  }
+  return code_at(target);
+}
+
+/// A jump to where no code can be faults before it changes anything: the interpreter does it again.
+void Runner::undo_branch(const Site& site) {
+  stop_at(*site.block, site.page_offset);
+  interpret_next_ = true;
+  std::array<std::byte, isa::kMaxInsnLength> bytes{};
+  const x86::Mmu::FetchPage page = cpu_.mmu.fetch(cpu_.state.rip);
+  const std::size_t size = std::min(bytes.size(), memory::kPageSize - site.page_offset);
+  std::memcpy(bytes.data(), page.host, size);
+  isa::Insn insn;
+  decoder_.decode({bytes.data(), size}, interpreter_->mode().code_size(), true, insn);
+  std::uint64_t& rsp = cpu_.state.gpr[x86::kRsp];
+  if (insn.mnemonic == ZYDIS_MNEMONIC_CALL) rsp += 8;
+  if (insn.mnemonic == ZYDIS_MNEMONIC_RET) rsp -= 8 + (insn.operand_count != 0 ? insn.imm[0] & 0xFFFF : 0);
+}
+
+const std::byte* Runner::chained(std::uint32_t number) {
+  const Site site = cache_.site(number);
+  stop_at(*site.block, site.target);
+  const std::uint64_t flushes = cache_.stats().flushes;
+  const std::uint64_t dropped = cache_.stats().dropped;
+  Block* target = block_at(cpu_.state.rip);
+  if (target == nullptr) return nullptr;
+  if (cache_.stats().flushes == flushes && cache_.stats().dropped == dropped) cache_.link(number, target);
+  return target->code;
+}
+
+const std::byte* Runner::missed(const Site& site, Access access) {
+  const LinearAddress linear = views_->env().scratch_r11;
+  stop_at(*site.block, site.page_offset);
+  const x86::View view = cpu_.mmu.data_view();
+  if (cpu_.state.long_mode_active() && !canonical(linear)) {
+    interpret_next_ = true;
+    return nullptr;
+  }
+  try {
+    const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(linear, access, view);
+    const bool here = page.host != nullptr && !cpu_.mmu.code_modified() &&
+                      (access == Access::Read || shared_.writers.may_write(*this, page.physical));
+    if (!here) {
+      interpret_next_ = true;
+      return nullptr;
+    }
+    if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(linear, page.page_shift));
+    if (access == Access::Read) {
+      views_->reads(view).fill(linear, page.host, page.global);
+      ++stats_.read_fills;
+    } else {
+      views_->writes(view).fill(linear, page.host, page.global);
+      ++stats_.write_fills;
+    }
+    return site.block->code + site.resume;
+  } catch (const x86::Fault& fault) {
+    exit_ = interpreter_->deliver(fault);
+    return nullptr;
+  }
+}
+
+/// The guest's fault comes again, and is delivered, when the interpreter executes the instruction. Any other is ours.
+void Runner::host_fault() {
+  const Env& env = views_->env();
+  const Block* block = cache_.block_at(reinterpret_cast<const std::byte*>(env.fault_pc));
+  if (block == nullptr || env.fault_vector == x86::vector::kPf || env.fault_vector == x86::vector::kUd) {
+    log::error("dbt", "translated code raised exception {} at {:#x}", std::uint64_t{env.fault_vector},
+               std::uint64_t{env.fault_pc});
+    std::abort();
+  }
+  const std::uint64_t at = env.fault_pc - reinterpret_cast<std::uint64_t>(block->code);
+  const Block::Mark* found = &block->marks.front();
+  for (const Block::Mark& mark : block->marks) {
+    if (mark.code_offset <= at) found = &mark;
+  }
+  stop_at(*block, found->page_offset);
+  interpret_next_ = true;
+}
+
+nlohmann::json Runner::stats() const {
+  const CodeCache::Stats& cache = cache_.stats();
+  nlohmann::json json = interpreter_->stats();
+  json["interpreted"] = stats_.interpreted;
+  json["blocks_translated"] = cache.blocks;
+  json["instructions_translated"] = cache.instructions;
+  json["code_bytes"] = cache.code_bytes;
+  json["links"] = cache.links;
+  json["blocks_dropped"] = cache.dropped;
+  json["cache_flushes"] = cache.flushes;
+  json["read_fills"] = stats_.read_fills;
+  json["write_fills"] = stats_.write_fills;
+  constexpr std::array kReasons{"lookup",   "chain",     "interpret", "read_miss", "write_miss",
+                                "crossing", "attention", "load_fpu",  "host_fault"};
+  for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
+  return json;
+}
+
+}  // namespace doppel::engine::dbt

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <unordered_set>
+
+#include "engine/dbt/code_cache.h"
+#include "engine/dbt/code_writers.h"
+#include "engine/dbt/signal_stack.h"
+#include "engine/dbt/trampolines.h"
+#include "engine/dbt/translator.h"
+#include "engine/dbt/views.h"
+#include "engine/engine.h"
+#include "engine/interp/runner.h"
+
+namespace doppel::engine::dbt {
+
+/// What the vCPUs of one machine share. Outlives them.
+struct Shared {
+  explicit Shared(memory::GuestMemory& memory) : writers(memory) {}
+
+  CodeWriters writers;
+};
+
+/// One vCPU on the translator. The interpreter beside it works on the same Cpu and executes what is not translated.
+class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeWriters::Peer {
+ public:
+  /// What it takes to make one; an error where the host does not give it.
+  struct Parts {
+    std::unique_ptr<Views> views;
+    isa::CodeArea code;
+  };
+  static Result<Parts> allocate(std::size_t code_bytes);
+
+  Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::unique_ptr<interp::Runner> interpreter);
+  ~Runner() override;
+
+  Exit run() override;
+  void load(const x86::CpuState& state) override { interpreter_->load(state); }
+  void store(x86::CpuState& state) override { interpreter_->store(state); }
+  void flush_translations() override { interpreter_->flush_translations(); }
+  void set_debug(const DebugRequest& request) override;
+  bool translate(std::uint64_t linear, std::uint64_t& physical) override {
+    return interpreter_->translate(linear, physical);
+  }
+  nlohmann::json stats() const override;
+
+ private:
+  void flushed_all() override;
+  void flushed_non_global() override;
+  void flushed_page(x86::LinearAddress address) override;
+  void drop_code(memory::GuestPhysical page) override;
+  void drop_writes(memory::GuestPhysical page) override;
+
+  std::optional<Exit> go_on();
+  std::optional<Exit> run_translated();
+  std::optional<Exit> interpret();
+  bool translatable() const;
+
+  const std::byte* code_at(std::uint64_t rip);
+  Block* block_at(std::uint64_t rip);
+  Block* translate_block(std::uint64_t linear, const x86::Mmu::EnginePage& page);
+
+  // After an exit of translated code: where to go on in the code cache, or null to look around first.
+  const std::byte* handle_exit();
+  const std::byte* looked_up();
+  const std::byte* chained(std::uint32_t site);
+  const std::byte* missed(const Site& site, x86::Access access);
+  void host_fault();
+  std::uint32_t exit_site() const;
+  void stop_at(const Block& block, std::uint64_t page_offset);
+  void undo_branch(const Site& site);
+  void enter(const std::byte* code);
+  void save_fpu();
+
+  std::unique_ptr<interp::Runner> interpreter_;
+  x86::Cpu& cpu_;
+  Shared& shared_;
+  isa::Decoder decoder_;
+  std::unique_ptr<Views> views_;
+  CodeCache cache_;
+  Trampolines trampolines_;
+  Translator translator_;
+  SignalStack signal_stack_;
+  bool debugging_ = false;
+
+  std::array<std::uint32_t, 2> jump_mode_{};  ///< the mode that each jump table is for
+  std::uint64_t write_table_ = 0;             ///< what gs points to
+  bool interpret_next_ = false;               ///< the instruction at RIP is not to be translated
+  std::optional<Exit> exit_;                  ///< a delivery in handle_exit has ended run()
+  /// Pages larger than 4 KiB, pieces of which may be in the tables: address shifted, and the shift above it.
+  std::unordered_set<std::uint64_t> large_pages_;
+
+  struct Stats {
+    std::uint64_t exits[9]{}, interpreted = 0, read_fills = 0, write_fills = 0;
+  };
+  Stats stats_;
+};
+
+}  // namespace doppel::engine::dbt

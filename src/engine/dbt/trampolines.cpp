@@ -1,0 +1,136 @@
+#include "engine/dbt/trampolines.h"
+
+#include <asmjit/x86.h>
+
+#include <functional>
+#include <vector>
+
+#include "x86/cpu_state.h"
+
+namespace doppel::engine::dbt {
+
+namespace {
+
+using asmjit::x86::Assembler;
+using asmjit::x86::Gp;
+using asmjit::x86::Mem;
+namespace host = asmjit::x86;
+using x86::CpuState;
+
+constexpr std::array kCalleeSaved{host::rbx, host::rbp, host::r12, host::r13, host::r14, host::r15};
+
+struct Place {
+  x86::Gpr guest;
+  Gp host;
+};
+const std::array kPlaces{Place{x86::kRax, host::rax}, Place{x86::kRdx, host::rdx}, Place{x86::kRbx, host::rbx},
+                         Place{x86::kRbp, host::rbp}, Place{x86::kRsi, host::rsi}, Place{x86::kRdi, host::rdi},
+                         Place{x86::kR8, host::r8},   Place{x86::kR12, host::r12}, Place{x86::kR13, host::r13},
+                         Place{x86::kR14, host::r14}, Place{x86::kR15, host::r15}, Place{x86::kRcx, host::r9},
+                         Place{x86::kRsp, host::r10}};
+constexpr std::array kSlots{x86::kR9, x86::kR10, x86::kR11};
+
+Mem env(std::int32_t offset, std::uint32_t size = 8) {
+  return Mem(host::rsp, offset, size);
+}
+Mem state(const Gp& base, std::size_t offset, std::uint32_t size = 8) {
+  return Mem(base, static_cast<std::int32_t>(offset), size);
+}
+std::size_t gpr(unsigned number) {
+  return offsetof(CpuState, gpr) + 8 * number;
+}
+constexpr std::size_t kMxcsr = offsetof(CpuState, fpu) + offsetof(x86::FpuState, mxcsr);
+
+void emit_enter(Assembler& a, bool avx) {
+  for (const Gp& reg : kCalleeSaved) a.push(reg);
+  a.mov(host::rax, host::rsp);
+  a.mov(host::rsp, host::rdi);
+  a.mov(env(DOPPEL_ENV(host_rsp)), host::rax);
+  a.mov(env(DOPPEL_ENV(resume)), host::rsi);
+  a.mov(host::rcx, env(DOPPEL_ENV(state)));
+  a.stmxcsr(env(DOPPEL_ENV(host_mxcsr), 4));
+  a.ldmxcsr(state(host::rcx, kMxcsr, 4));
+  for (unsigned i = 0; i < 16; ++i) {
+    const std::size_t at = offsetof(CpuState, ymm) + i * sizeof(x86::Ymm);
+    if (avx) {
+      a.vmovaps(host::ymm(i), state(host::rcx, at, 32));
+    } else {
+      a.movaps(host::xmm(i), state(host::rcx, at, 16));
+    }
+  }
+  for (std::size_t i = 0; i < kSlots.size(); ++i) {
+    a.mov(host::rax, state(host::rcx, gpr(kSlots[i])));
+    a.mov(env(DOPPEL_ENV(slot) + static_cast<std::int32_t>(8 * i)), host::rax);
+  }
+  // 7Fh + 1 overflows a byte, 7Fh + 0 does not; SAHF sets the other flags.
+  a.mov(host::al, state(host::rcx, offsetof(CpuState, of), 1));
+  a.add(host::al, 0x7F);
+  a.mov(host::ah, state(host::rcx, offsetof(CpuState, rflags_without_of), 1));
+  a.sahf();
+  for (const Place& place : kPlaces) a.mov(place.host, state(host::rcx, gpr(place.guest)));
+  a.jmp(env(DOPPEL_ENV(resume)));
+}
+
+void emit_leave(Assembler& a, bool avx) {
+  a.mov(env(DOPPEL_ENV(scratch_rcx)), host::rcx);
+  a.mov(env(DOPPEL_ENV(scratch_r11)), host::r11);
+  a.mov(host::rcx, env(DOPPEL_ENV(state)));
+  for (const Place& place : kPlaces) a.mov(state(host::rcx, gpr(place.guest)), place.host);
+  a.lahf();
+  a.seto(state(host::rcx, offsetof(CpuState, of), 1));
+  a.mov(state(host::rcx, offsetof(CpuState, rflags_without_of), 1), host::ah);
+  for (std::size_t i = 0; i < kSlots.size(); ++i) {
+    a.mov(host::rax, env(DOPPEL_ENV(slot) + static_cast<std::int32_t>(8 * i)));
+    a.mov(state(host::rcx, gpr(kSlots[i])), host::rax);
+  }
+  for (unsigned i = 0; i < 16; ++i) {
+    const std::size_t at = offsetof(CpuState, ymm) + i * sizeof(x86::Ymm);
+    if (avx) {
+      a.vmovaps(state(host::rcx, at, 32), host::ymm(i));
+    } else {
+      a.movaps(state(host::rcx, at, 16), host::xmm(i));
+    }
+  }
+  if (avx) a.vzeroupper();
+  a.stmxcsr(state(host::rcx, kMxcsr, 4));
+  a.ldmxcsr(env(DOPPEL_ENV(host_mxcsr), 4));
+  a.mov(host::rsp, env(DOPPEL_ENV(host_rsp)));
+  for (auto reg = kCalleeSaved.rbegin(); reg != kCalleeSaved.rend(); ++reg) a.pop(*reg);
+  a.ret();
+}
+
+}  // namespace
+
+Result<Trampolines> Trampolines::emit(CodeCache& cache) {
+  constexpr std::size_t kRoom = 4096;
+  const bool avx = asmjit::CpuInfo::host().features().x86().hasAVX();
+  std::byte* base = cache.room(kRoom);
+  if (base == nullptr) return Error{"the translator's code cache is too small"};
+  asmjit::CodeHolder code;
+  code.init(asmjit::Environment::host(), reinterpret_cast<std::uint64_t>(base));
+  Assembler a(&code);
+  Trampolines made;
+  const asmjit::Label leave = a.newLabel();
+  made.enter = reinterpret_cast<Enter>(base);
+  emit_enter(a, avx);
+  const auto way_out = [&](ExitReason reason) {
+    const std::byte* at = base + a.offset();
+    // Flags are the guest's. What CALL wrote stays: Env::return_address.
+    if (reason != ExitReason::HostFault) a.lea(host::rsp, host::ptr(host::rsp, 8));
+    a.mov(env(DOPPEL_ENV(reason), 4), static_cast<std::uint32_t>(reason));
+    a.jmp(leave);
+    return at;
+  };
+  for (std::size_t i = 0; i < made.exit.size(); ++i) made.exit[i] = way_out(static_cast<ExitReason>(i));
+  made.host_fault = way_out(ExitReason::HostFault);
+  a.bind(leave);
+  emit_leave(a, avx);
+  code.flatten();
+  code.resolveUnresolvedLinks();
+  std::vector<std::byte> bytes(code.codeSize());
+  code.copyFlattenedData(bytes.data(), bytes.size());
+  cache.add_permanent(bytes);
+  return made;
+}
+
+}  // namespace doppel::engine::dbt

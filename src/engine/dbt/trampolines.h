@@ -1,0 +1,31 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include "base/result.h"
+#include "engine/dbt/code_cache.h"
+#include "engine/dbt/env.h"
+
+namespace doppel::engine::dbt {
+
+/// The way into translated code and the ways out of it, in a code cache.
+///
+/// While translated code runs, the host's registers hold the guest's of the same name, but for these: rcx and r11 are
+/// scratch, guest rcx is in r9, guest rsp in r10, guest r9 to r11 are in Env::slot, and the host's rsp points to
+/// Env::slot. Arithmetic flags, vector registers and MXCSR are the guest's; x87 registers while Env::fpu_loaded.
+struct Trampolines {
+  /// Loads the guest's registers from Env::state and runs `code` until an exit; then they are back in Env::state, but
+  /// for the x87 registers.
+  using Enter = void (*)(void* stack_pointer, const void* code);
+  Enter enter = nullptr;
+
+  /// What translated code calls to leave, by ExitReason, but for HostFault.
+  std::array<const std::byte*, 8> exit{};
+  /// Where the signal handler resumes.
+  const std::byte* host_fault = nullptr;
+
+  static Result<Trampolines> emit(CodeCache& cache);
+};
+
+}  // namespace doppel::engine::dbt

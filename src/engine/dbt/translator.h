@@ -1,0 +1,48 @@
+#pragma once
+
+#include <asmjit/x86.h>
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/dbt/code_cache.h"
+#include "engine/dbt/emitter.h"
+#include "engine/interp/mode.h"
+#include "isa/decoder.h"
+
+namespace doppel::engine::dbt {
+
+/// Turns guest code into host code. One per vCPU, its thread.
+class Translator {
+ public:
+  Translator(const isa::Decoder& decoder, CodeCache& cache, const Trampolines& trampolines)
+      : decoder_(decoder), cache_(cache), trampolines_(trampolines) {}
+
+  /// What is being translated.
+  struct Source {
+    std::span<const std::byte> bytes;  ///< from the first instruction to the end of its page
+    memory::GuestPhysical physical;
+    x86::LinearAddress linear;
+    interp::Mode mode;
+    bool numeric_error;  ///< CR0.NE
+  };
+  /// Called before bytes [0, end) of the source are read, with growing `end`.
+  using Announce = std::function<void(std::size_t end)>;
+
+  /// The block, already in the cache; null when its first instruction cannot be translated on its own (it crosses the
+  /// page, or means nothing), or when the cache is full: see CodeCache::room.
+  Block* translate(const Source& source, const Announce& announce);
+
+  /// Room that a block may need at most.
+  static constexpr std::size_t kMaxCode = 64 * 1024;
+
+ private:
+  const isa::Decoder& decoder_;
+  CodeCache& cache_;
+  const Trampolines& trampolines_;
+  asmjit::CodeHolder code_;
+};
+
+}  // namespace doppel::engine::dbt

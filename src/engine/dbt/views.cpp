@@ -1,0 +1,129 @@
+#include "engine/dbt/views.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/fd.h"
+
+namespace doppel::engine::dbt {
+
+namespace {
+
+constexpr std::size_t kMaxLogged = 1 << 17;
+constexpr std::size_t kMaxRegions = 16384;  // 64 MiB committed for one table
+
+Error failed(const char* what) {
+  return Error{std::string("the translator cannot ") + what + ": " + std::strerror(errno)};
+}
+
+}  // namespace
+
+void DeltaTable::fill(x86::LinearAddress address, const std::byte* host_page, bool global) {
+  const std::uint64_t index = index_of(address);
+  if (regions_.insert(index / 512).second) give_back_when_large();
+  const std::uint64_t delta = delta_of(address, host_page);
+  if (entries_[index] == delta) return;
+  if (filled() >= kMaxLogged) flush_all();
+  (global ? global_ : local_).push_back(x86::Tlb::page_of(address));
+  entries_[index] = delta;
+}
+
+void DeltaTable::give_back_when_large() {
+  if (regions_.size() <= kMaxRegions) return;
+  madvise(entries_, kBytes, MADV_DONTNEED);
+  regions_.clear();
+  global_.clear();
+  local_.clear();
+}
+
+void DeltaTable::drop(x86::LinearAddress address) {
+  const std::uint64_t index = index_of(address);
+  // Not even a read commits anything where nothing was filled.
+  if (regions_.contains(index / 512)) entries_[index] = 0;
+}
+
+void DeltaTable::clear(std::vector<x86::LinearAddress>& log) {
+  for (const x86::LinearAddress address : log) entries_[index_of(address)] = 0;
+  log.clear();
+}
+
+void DeltaTable::flush_all() {
+  clear(global_);
+  clear(local_);
+}
+
+void DeltaTable::flush_non_global() {
+  clear(local_);
+}
+
+void DeltaTable::drop_host_page(const std::byte* host_page) {
+  for (const auto* log : {&global_, &local_}) {
+    for (const x86::LinearAddress address : *log) {
+      std::uint64_t& entry = entries_[index_of(address)];
+      if (entry == delta_of(address, host_page)) entry = 0;
+    }
+  }
+}
+
+Result<std::unique_ptr<Views>> Views::create() {
+  std::unique_ptr<Views> views(new Views);
+  void* reserved = mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return failed("reserve 3 TiB of address space for a processor's tables");
+  views->reserved_ = static_cast<std::byte*>(reserved);
+  const UniqueFd file(memfd_create("doppel-env", MFD_CLOEXEC));
+  if (file.get() < 0 || ftruncate(file.get(), static_cast<off_t>(kRegion)) != 0) return failed("make shared memory");
+
+  std::byte* at = views->reserved_;
+  for (std::size_t view = 0; view < x86::kViews; ++view) {
+    if (mmap(at, kRegion, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file.get(), 0) == MAP_FAILED)
+      return failed("map its state");
+    views->env_[view] = reinterpret_cast<Env*>(at + kRegion - 4096);
+    if (view == 0) {
+      auto* arrays = reinterpret_cast<JumpTable::Arrays*>(at);
+      views->jumps_[0].attach(&arrays[0]);
+      views->jumps_[1].attach(&arrays[1]);
+    }
+    at += kRegion;
+    for (DeltaTable* table : {&views->reads_[view], &views->writes_[view]}) {
+      if (mmap(at, DeltaTable::kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+               -1, 0) == MAP_FAILED)
+        return failed("map a table of 512 GiB, of which it uses little");
+      madvise(at, DeltaTable::kBytes, MADV_NOHUGEPAGE);
+      table->attach(reinterpret_cast<std::uint64_t*>(at));
+      at += DeltaTable::kBytes;
+    }
+  }
+  return views;
+}
+
+Views::~Views() {
+  if (reserved_ != nullptr) munmap(reserved_, kReserved);
+}
+
+void Views::flush_all() {
+  for (DeltaTable& table : reads_) table.flush_all();
+  for (DeltaTable& table : writes_) table.flush_all();
+  for (JumpTable& table : jumps_) table.flush_all();
+}
+
+void Views::flush_non_global() {
+  for (DeltaTable& table : reads_) table.flush_non_global();
+  for (DeltaTable& table : writes_) table.flush_non_global();
+  for (JumpTable& table : jumps_) table.flush_local();
+}
+
+void Views::flush_page(x86::LinearAddress address) {
+  for (DeltaTable& table : reads_) table.drop(address);
+  for (DeltaTable& table : writes_) table.drop(address);
+  for (JumpTable& table : jumps_) table.flush_page(address);
+}
+
+void Views::drop_writes_to(const std::byte* host_page) {
+  for (DeltaTable& table : writes_) table.drop_host_page(host_page);
+}
+
+}  // namespace doppel::engine::dbt

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <unordered_set>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/dbt/env.h"
+#include "engine/dbt/jump_table.h"
+#include "x86/mmu.h"
+
+namespace doppel::engine::dbt {
+
+/// A linear table of one vCPU's translations for one kind of access under one view: entry n is what to add to an
+/// address in linear page n to get the host's address, or 0. It covers 48 bits of address space; what is not used is
+/// reserved only. The vCPU's thread.
+class DeltaTable {
+ public:
+  static constexpr unsigned kIndexBits = 36;
+  static constexpr std::size_t kBytes = std::size_t{8} << kIndexBits;
+
+  void attach(std::uint64_t* entries) { entries_ = entries; }
+  std::uint64_t* entries() const { return entries_; }
+
+  void fill(x86::LinearAddress address, const std::byte* host_page, bool global);
+  void drop(x86::LinearAddress address);
+  void flush_all();
+  void flush_non_global();
+  /// Drops every entry that leads to this page of the host's.
+  void drop_host_page(const std::byte* host_page);
+  std::size_t filled() const { return global_.size() + local_.size(); }
+
+ private:
+  static std::uint64_t index_of(x86::LinearAddress address) {
+    return (address >> memory::kPageShift) & ((std::uint64_t{1} << kIndexBits) - 1);
+  }
+  static std::uint64_t delta_of(x86::LinearAddress address, const std::byte* host_page) {
+    return reinterpret_cast<std::uint64_t>(host_page) - x86::Tlb::page_of(address);
+  }
+  void clear(std::vector<x86::LinearAddress>& log);
+  /// A guest that touches ever new places must not make the host commit ever more of the table.
+  void give_back_when_large();
+
+  std::uint64_t* entries_ = nullptr;
+  std::vector<x86::LinearAddress> global_, local_;  ///< pages filled since their last flush
+  std::unordered_set<std::uint64_t> regions_;       ///< of the table, a host page each, that may be committed
+};
+
+/// The address space that translated code of one vCPU lives by: for each view a read table with the Env just below it,
+/// and a write table, which the gs register points to.
+class Views {
+ public:
+  static Result<std::unique_ptr<Views>> create();
+  ~Views();
+  Views(const Views&) = delete;
+  Views& operator=(const Views&) = delete;
+
+  Env& env() { return *env_[0]; }
+  /// The host's rsp under a view.
+  void* stack_pointer(x86::View view) { return &env_[static_cast<std::size_t>(view)]->slot; }
+  JumpTable& jumps(bool user) { return jumps_[user ? 1 : 0]; }
+
+  DeltaTable& reads(x86::View view) { return reads_[static_cast<std::size_t>(view)]; }
+  DeltaTable& writes(x86::View view) { return writes_[static_cast<std::size_t>(view)]; }
+
+  /// Distance of the read table from rsp.
+  static constexpr std::int32_t kReadTable = 4096 - offsetof(Env, slot);
+  /// Distance of a jump table from rsp.
+  static constexpr std::int32_t jump_table(bool user) {
+    return kReadTable - static_cast<std::int32_t>(kRegion) +
+           (user ? static_cast<std::int32_t>(sizeof(JumpTable::Arrays)) : 0);
+  }
+
+  void flush_all();
+  void flush_non_global();
+  void flush_page(x86::LinearAddress address);
+  void drop_writes_to(const std::byte* host_page);
+
+ private:
+  Views() = default;
+  /// What lies below each read table, the same memory each time: the jump tables, and the Env in the last page.
+  static constexpr std::size_t kRegion = std::size_t{1} << 20;
+  static_assert(2 * sizeof(JumpTable::Arrays) + 4096 <= kRegion);
+  static_assert(sizeof(Env) <= 4096);
+  static constexpr std::size_t kReserved = x86::kViews * (kRegion + 2 * DeltaTable::kBytes);
+
+  std::byte* reserved_ = nullptr;
+  std::array<Env*, x86::kViews> env_{};
+  std::array<JumpTable, 2> jumps_{};
+  std::array<DeltaTable, x86::kViews> reads_{}, writes_{};
+};
+
+}  // namespace doppel::engine::dbt
