@@ -17,7 +17,7 @@ class Attention {
     kStop = 1 << 4,       ///< leave run(): pause, debugger, timer work, power-off
     kFlush = 1 << 5,      ///< drop all cached translations, from another thread
     kEngine = 1 << 6,     ///< the engine's own business: another of its processors wants something
-    kResumed = 1 << 6,    ///< the machine was paused: tell the guest's kvmclock, whose watchdogs want to know
+    kResumed = 1 << 7,    ///< the machine was paused: tell the guest's kvmclock, whose watchdogs want to know
   };
 
   void set(std::uint32_t bits) { word_.fetch_or(bits, std::memory_order_acq_rel); }
