@@ -10,6 +10,8 @@ namespace doppel {
 /// What went wrong, where, and what to do about it: one sentence that is printed to the user as it stands.
 struct Error {
   std::string message;
+  /// The host lacks something: memory, a permission, a device. Otherwise it is what was asked for that cannot be.
+  bool of_host = false;
 };
 
 /// A value or the Error that kept it from being made. Cheap to return, impossible to ignore.

@@ -94,10 +94,17 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->type_name("[HOST]:PORT");
   command->add_flag("--gdb-wait", options.gdb_wait, "with --gdb: execute nothing before gdb says so");
   command
+      ->add_option("--jail", options.jail, "on: this process opens and starts nothing of the host's any more; or off")
+      ->type_name("on|off")
+      ->capture_default_str();
+  command
       ->add_option("--log", options.log_level, "how much doppel says itself: trace, debug, info, warning, error, off")
       ->type_name("LEVEL")
       ->capture_default_str();
-  command->add_option("--log-file", options.log_file, "where it says so; default: standard error")->type_name("FILE");
+  command
+      ->add_option("--log-file", options.log_file,
+                   "where it says so; default: standard error, with --detach ~/.local/state/doppel/NAME.log")
+      ->type_name("FILE");
   command->callback([&arguments] { arguments.action = [&arguments] { return run(arguments.run); }; });
 }
 

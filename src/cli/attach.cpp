@@ -12,6 +12,7 @@
 
 #include "cli/escape.h"
 #include "cli/exit_status.h"
+#include "cli/guardian.h"
 #include "cli/input_source.h"
 #include "cli/message.h"
 #include "cli/running.h"
@@ -51,6 +52,7 @@ class Attachment {
             {'d', "the same", [this] { leave(); }},
             {'s', "show the machine's state", [this] { show_state(); }},
             {'p', "press the power button: the guest shuts down", [this] { call("PUT", "/vm/stop", {}); }},
+            {'b', "send a break", [this] { call("PUT", "/actions", R"({"action_type":"SendBreak"})"); }},
             {'c', "send Ctrl-Alt-Del", [this] { call("PUT", "/actions", R"({"action_type":"SendCtrlAltDel"})"); }}};
   }
 
@@ -125,12 +127,18 @@ int attach_console(const std::string& name) {
   if (!console) return fail(console.error());
   Result<Signals> signals = Signals::block();
   if (!signals) return fail(signals.error());
-  Result<std::optional<RawTerminal>> terminal = RawTerminal::enter(STDIN_FILENO);
-  if (!terminal) return fail(terminal.error());
   Result<std::unique_ptr<control::EventLoop>> loop = control::EventLoop::create();
   if (!loop) return fail(loop.error());
-  if (*terminal) show(fmt::format("connected to {}; Ctrl-a x leaves, Ctrl-a h lists the rest\n", name));
-  RawTerminal* const raw = *terminal ? &**terminal : nullptr;
+  std::optional<Guardian> guardian;
+  std::optional<RawTerminal> terminal;
+  if (const auto mode = TerminalMode::of(STDIN_FILENO)) {
+    Result<Guardian> started = Guardian::start([mode] { mode->restore(TCSANOW); }, mode->fd());
+    if (!started) return fail(started.error());
+    guardian.emplace(*std::move(started));
+    terminal.emplace(*mode);
+    show(fmt::format("connected to {}; Ctrl-a x leaves, Ctrl-a h lists the rest\n", name));
+  }
+  RawTerminal* const raw = terminal ? &*terminal : nullptr;
   return Attachment(*std::move(vm), *std::move(console), **loop, raw).run(*signals);
 }
 

@@ -9,14 +9,18 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 
 #include "base/log.h"
 #include "base/system_error.h"
+#include "cli/endpoints.h"
 #include "cli/exit_status.h"
+#include "cli/guardian.h"
 #include "cli/message.h"
 #include "cli/session.h"
 #include "debug/gdb_server.h"
 #include "debug/machine_target.h"
+#include "jail/jail.h"
 
 namespace doppel::cli {
 namespace {
@@ -37,12 +41,35 @@ TerminalFacts terminal_facts(const RunOptions& options) {
   return facts;
 }
 
-Result<void> configure_log(const RunOptions& options, const control::Registration* registration) {
+/// Where a detached machine's own log goes when the user names no file: it outlives the machine, unlike the runtime
+/// directory. One a name, begun anew by each machine of that name.
+Result<std::string> detached_log_path(const std::string& name) {
+  const char* const state = std::getenv("XDG_STATE_HOME");
+  const char* const home = std::getenv("HOME");
+  std::filesystem::path directory;
+  if (state != nullptr && *state == '/') {
+    directory = state;
+  } else if (home != nullptr && *home == '/') {
+    directory = std::filesystem::path(home) / ".local/state";
+  } else {
+    return Error{"no place for the machine's log: set HOME, or name one with --log-file"};
+  }
+  directory /= "doppel";
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return Error{fmt::format("cannot create {}: {}", directory.string(), error.message())};
+  return (directory / (name + ".log")).string();
+}
+
+Result<void> configure_log(const RunOptions& options, const std::string& machine_name) {
   const Result<log::Level> level = log::parse_level(options.log_level);
   if (!level) return Error{"--log: " + level.error().message};
-  std::string path = options.log_file;
-  if (path.empty() && options.detach && registration != nullptr) path = registration->paths().directory + "/doppel.log";
-  return log::configure(*level, path);
+  if (!options.detach || !options.log_file.empty()) return log::configure(*level, options.log_file);
+  const Result<std::string> path = detached_log_path(machine_name);
+  if (!path) return path.error();
+  std::error_code ignored;
+  std::filesystem::remove(*path, ignored);
+  return log::configure(*level, *path);
 }
 
 /// A machine with its debug server, for as long as both live.
@@ -66,19 +93,48 @@ class Debugging {
   std::unique_ptr<debug::GdbServer> server_;
 };
 
+/// What tidies up when this process has ended: the user's terminal, and the machine's entry in the runtime directory,
+/// which a machine in its jail cannot reach. Nothing where there is neither.
+Result<std::optional<Guardian>> start_guardian(const std::optional<TerminalMode>& terminal,
+                                               const Result<std::string>& runtime) {
+  if (!terminal && !runtime) return std::optional<Guardian>();
+  const auto duty = [terminal, runtime] {
+    if (terminal) terminal->restore(TCSANOW);
+    if (runtime) control::Registry(*runtime).clean();
+  };
+  Result<Guardian> guardian = Guardian::start(duty, terminal ? terminal->fd() : -1);
+  if (!guardian) return guardian.error();
+  return std::optional<Guardian>(*std::move(guardian));
+}
+
+jail::Needs jail_needs(const RunOptions& options) {
+  return options.gdb.empty() ? jail::Needs::Machine : jail::Needs::Debugger;
+}
+
 /// Everything after the options were found good, in the process that will be the machine.
 int run_machine(const RunOptions& options, machine::MachineConfig config,
                 const std::function<void(const std::string& name)>& on_running) {
   Result<Signals> signals = Signals::block();
   if (!signals) return fail(exit_status::kHostFailure, signals.error());
 
+  // Only where the console is the guest's and the user's alike.
+  const bool interactive = !options.detach && !options.command;
+  const std::optional<TerminalMode> mode = interactive ? TerminalMode::of(STDIN_FILENO) : std::nullopt;
+  const Result<std::string> runtime = control::runtime_directory();
+  // First, so that it works when all else has ended: the lock on the machine's name is to be free by then.
+  const Result<std::optional<Guardian>> guardian = start_guardian(mode, runtime);
+  if (!guardian) return fail(exit_status::kHostFailure, guardian.error());
+
   std::optional<control::Registration> registration;
-  Result<std::string> runtime = control::runtime_directory();
+  std::optional<Endpoints> endpoints;
   if (runtime) {
-    Result<control::Registration> claimed = control::Registry(*std::move(runtime)).claim(options.name);
+    Result<control::Registration> claimed = control::Registry(*runtime).claim(options.name);
     if (!claimed) return fail(exit_status::kUsage, claimed.error());
     registration.emplace(*std::move(claimed));
     config.name = registration->name();
+    Result<Endpoints> opened = Endpoints::open(registration->paths());
+    if (!opened) return fail(exit_status::kHostFailure, opened.error());
+    endpoints.emplace(*std::move(opened));
   } else if (options.detach || !options.name.empty()) {
     return fail(exit_status::kHostFailure, runtime.error());
   } else {
@@ -86,24 +142,29 @@ int run_machine(const RunOptions& options, machine::MachineConfig config,
     log::info("cli", "no control socket: {}", runtime.error().message);
     config.name = "vm";
   }
-  control::Registration* const registered = registration ? &*registration : nullptr;
-  if (const auto configured = configure_log(options, registered); !configured) {
+  if (const auto configured = configure_log(options, config.name); !configured) {
     return fail(exit_status::kUsage, configured.error());
   }
 
-  std::optional<RawTerminal> terminal;
-  if (!options.detach && !options.command) {
-    Result<std::optional<RawTerminal>> entered = RawTerminal::enter(STDIN_FILENO);
-    if (!entered) return fail(exit_status::kHostFailure, entered.error());
-    if (*entered) terminal.emplace(**std::move(entered));
+  std::optional<jail::Jail> jail;
+  if (options.jail == "on") {
+    Result<jail::Jail> prepared = jail::Jail::prepare();
+    if (!prepared) return fail(exit_status::kHostFailure, prepared.error());
+    jail.emplace(*prepared);
+  } else {
+    log::warning("cli", "no jail: a guest that takes over this process can do whatever you can");
   }
 
+  std::optional<RawTerminal> terminal;
+  if (mode) terminal.emplace(*mode);
   Result<std::unique_ptr<control::EventLoop>> main_loop = control::EventLoop::create();
   if (!main_loop) return fail(exit_status::kHostFailure, main_loop.error());
   Result<std::unique_ptr<control::EventLoop>> output_loop = control::EventLoop::create();
   if (!output_loop) return fail(exit_status::kHostFailure, output_loop.error());
   Result<std::unique_ptr<machine::Machine>> machine = machine::Machine::create(std::move(config));
-  if (!machine) return fail(exit_status::kUsage, machine.error());
+  if (!machine) {
+    return fail(machine.error().of_host ? exit_status::kHostFailure : exit_status::kUsage, machine.error());
+  }
 
   std::optional<Debugging> debugging;
   if (!options.gdb.empty()) {
@@ -112,18 +173,17 @@ int run_machine(const RunOptions& options, machine::MachineConfig config,
     }
   }
 
-  Session session(
-      {options, **machine, **main_loop, **output_loop, *signals, terminal ? &*terminal : nullptr, registered});
-  if (const auto prepared = session.prepare(); !prepared) return fail(exit_status::kHostFailure, prepared.error());
+  Session session({options, **machine, **main_loop, **output_loop, *signals, terminal ? &*terminal : nullptr,
+                   std::move(endpoints)});
+  if (jail) {
+    if (const auto sealed = jail->seal(jail_needs(options)); !sealed) {
+      return fail(exit_status::kHostFailure,
+                  Error{sealed.error().message + ": doppel run --jail off does without, at your own risk"});
+    }
+  }
   const int status = session.run(on_running ? [&] { on_running((*machine)->config().name); } : std::function<void()>());
   if (debugging) debugging->machine_ended(status);
   return status;
-}
-
-/// Nothing of the starter's terminal and pipes stays open in a detached machine.
-void leave_standard_streams() {
-  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null.get(), fd);
 }
 
 /// The starter waits for the machine's name, and prints it; or for its end, and ends likewise.
@@ -147,6 +207,9 @@ int await_detached(pid_t child, UniqueFd from_child) {
 }
 
 int run_detached(const RunOptions& options, machine::MachineConfig config) {
+  // For the time when files can no longer be opened.
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null.valid()) return fail(exit_status::kHostFailure, system_error("cannot open /dev/null"));
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0)
     return fail(exit_status::kHostFailure, system_error("cannot create a pipe"));
@@ -160,8 +223,9 @@ int run_detached(const RunOptions& options, machine::MachineConfig config) {
   }
   read_end.reset();
   ::setsid();
-  return run_machine(options, std::move(config), [&write_end](const std::string& name) {
-    leave_standard_streams();
+  return run_machine(options, std::move(config), [&](const std::string& name) {
+    // Nothing of the starter's terminal and pipes stays open.
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null.get(), fd);
     [[maybe_unused]] const auto told = write_all(write_end.get(), std::as_bytes(std::span{name}));
     write_end.reset();
   });
@@ -175,6 +239,9 @@ int run(const RunOptions& options) {
   }
   if (options.detach && options.command) {
     return fail(exit_status::kUsage, Error{"-c needs somebody to take its output: leave --detach out"});
+  }
+  if (options.jail != "on" && options.jail != "off") {
+    return fail(exit_status::kUsage, Error{fmt::format("--jail {}: use on or off", options.jail)});
   }
   Result<machine::MachineConfig> config = make_config(options, terminal_facts(options));
   if (!config) return fail(exit_status::kUsage, config.error());

@@ -28,6 +28,7 @@ struct RunOptions {
 
   std::string gdb{};      ///< [HOST]:PORT; empty: no debugger
   bool gdb_wait = false;  ///< the first instruction is the debugger's
+  std::string jail = "on";
   std::string log_level = "warning";
   std::string log_file{};
 };

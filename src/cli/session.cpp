@@ -6,13 +6,13 @@
 
 #include <csignal>
 #include <cstdio>
+#include <utility>
 
 #include "base/log.h"
 #include "cli/exit_status.h"
 #include "cli/message.h"
 #include "cli/units.h"
 #include "control/api.h"
-#include "control/unix_socket.h"
 
 namespace doppel::cli {
 namespace {
@@ -36,40 +36,32 @@ control::SerialInput::Port port_of(machine::Machine& machine, unsigned port) {
 
 }  // namespace
 
-Session::Session(const Parts& parts)
-    : parts_(parts),
-      loop_(parts.main_loop),
-      output_loop_(parts.output_loop),
-      machine_(parts.machine),
-      vm_(parts.machine),
+Session::Session(Parts parts)
+    : parts_(std::move(parts)),
+      loop_(parts_.main_loop),
+      output_loop_(parts_.output_loop),
+      machine_(parts_.machine),
+      vm_(parts_.machine),
       console_input_(loop_, port_of(machine_, port::kConsole)),
       command_input_(loop_, port_of(machine_, port::kInputOutput)),
       console_(loop_, console_input_),
-      escape_(escape_keys(), [](const std::string& text) { show(text); }) {}
+      escape_(escape_keys(), [](const std::string& text) { show(text); }) {
+  if (parts_.endpoints) serve(*std::move(parts_.endpoints));
+  parts_.signals.watch(output_loop_, [this](int number) { on_signal(number); });
+  connect_console();
+  if (is_command()) connect_command();
+}
 
 Session::~Session() {
   if (output_) output_->close();
   if (errors_) errors_->close();
 }
 
-Result<void> Session::prepare() {
-  if (control::Registration* const registration = parts_.registration) {
-    const control::VmPaths& paths = registration->paths();
-    Result<UniqueFd> control_socket = control::listen_unix(paths.control_socket());
-    if (!control_socket) return control_socket.error();
-    Result<UniqueFd> console_socket = control::listen_unix(paths.console_socket());
-    if (!console_socket) return console_socket.error();
-    Result<control::ConsoleLog> log = control::ConsoleLog::create(paths.console_log(), paths.older_console_log());
-    if (!log) return log.error();
-    server_.emplace(loop_, *std::move(control_socket),
-                    [this](const control::HttpRequest& request) { return control::answer(request, vm_); });
-    console_.serve(*std::move(console_socket));
-    console_.set_log(*std::move(log));
-  }
-  parts_.signals.watch(output_loop_, [this](int number) { on_signal(number); });
-  connect_console();
-  if (is_command()) connect_command();
-  return {};
+void Session::serve(Endpoints endpoints) {
+  server_.emplace(loop_, std::move(endpoints.control_socket),
+                  [this](const control::HttpRequest& request) { return control::answer(request, vm_); });
+  console_.serve(std::move(endpoints.console_socket));
+  console_.set_log(std::move(endpoints.console_log));
 }
 
 void Session::connect_console() {
@@ -168,6 +160,7 @@ std::vector<EscapeKey> Session::escape_keys() {
            }},
           {'s', "show the machine's state", [this] { show_status(); }},
           {'p', "press the power button: the guest shuts down", [this] { machine_.press_power_button(); }},
+          {'b', "send a break", [this] { machine_.send_serial_break(port::kConsole); }},
           {'c', "send Ctrl-Alt-Del", [this] { machine_.send_ctrl_alt_del(); }},
           {'r', "press the reset button", [this] { machine_.reset(); }},
           {'d', "leave a machine that was started with --detach (see doppel console)",
@@ -217,33 +210,42 @@ void Session::await_output() {
   output_ ? output_->when_empty(then_errors) : then_errors();
 }
 
+/// Nobody reads a detached machine's standard error; its log outlives it.
+void Session::report(const std::string& message) const {
+  if (parts_.options.detach) {
+    log::error("cli", "{}", message);
+  } else {
+    complain(message);
+  }
+}
+
 int Session::conclude(const Result<machine::Outcome>& outcome) {
   using Kind = machine::Outcome::Kind;
   if (!outcome) {
-    complain(outcome.error().message);
+    report(outcome.error().message);
     return exit_status::kUsage;
   }
   if (ended_by_signal_ != 0) return exit_status::kSignalBase + ended_by_signal_;
   if (progress_.status()) return *progress_.status();
   switch (outcome->kind) {
     case Kind::Panic:
-      complain("the guest's kernel panicked: " + outcome->detail);
+      report("the guest's kernel panicked: " + outcome->detail);
       return exit_status::kGuestPanic;
     case Kind::TripleFault:
-      complain("the guest crashed its processor (triple fault): " + outcome->detail);
+      report("the guest crashed its processor (triple fault): " + outcome->detail);
       return exit_status::kTripleFault;
     case Kind::DebugExit:
       return outcome->status;
     case Kind::Stopped:
       if (left_) return exit_status::kSuccess;
-      complain("the machine was killed");
+      report("the machine was killed");
       return exit_status::kSignalBase + SIGKILL;
     case Kind::PowerOff:
     case Kind::Reset:
       break;
   }
   if (!is_command()) return exit_status::kSuccess;
-  complain("the machine ended before the command did");
+  report("the machine ended before the command did");
   return exit_status::kNoCommandEnd;
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cli/command_protocol.h"
+#include "cli/endpoints.h"
 #include "cli/escape.h"
 #include "cli/input_source.h"
 #include "cli/run_options.h"
@@ -17,7 +18,6 @@
 #include "control/event_loop.h"
 #include "control/machine_vm.h"
 #include "control/output_queue.h"
-#include "control/registry.h"
 #include "control/serial_input.h"
 #include "control/server.h"
 #include "machine/machine.h"
@@ -38,21 +38,20 @@ class Session {
     control::EventLoop& main_loop;
     control::EventLoop& output_loop;
     Signals& signals;
-    RawTerminal* terminal;                ///< nullptr: standard input is no terminal, or not the guest's console
-    control::Registration* registration;  ///< nullptr: nobody else can reach this machine
+    RawTerminal* terminal;               ///< nullptr: standard input is no terminal, or not the guest's console
+    std::optional<Endpoints> endpoints;  ///< nothing: nobody else can reach this machine
   };
-  explicit Session(const Parts& parts);
+  explicit Session(Parts parts);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// Opens the sockets and connects the guest's serial ports.
-  Result<void> prepare();
   /// Runs the machine until it ends and all output has been taken. `on_running` is called once the guest runs, in the
   /// other thread. The exit status; errors have been printed.
   int run(std::function<void()> on_running);
 
  private:
+  void serve(Endpoints endpoints);
   void connect_console();
   void connect_command();
   void start_input();
@@ -65,6 +64,7 @@ class Session {
   void await_running(std::function<void()> on_running);
   void await_output();
   int conclude(const Result<machine::Outcome>& outcome);
+  void report(const std::string& message) const;
 
   bool is_command() const { return parts_.options.command.has_value(); }
 

@@ -1,39 +1,46 @@
 #pragma once
 
-#include <sys/types.h>
 #include <termios.h>
 
 #include <optional>
 #include <string>
 
-#include "base/fd.h"
-#include "base/result.h"
-
 namespace doppel::cli {
 
-/// The user's terminal in raw mode, so that every key reaches the guest; output processing stays on, so that our own
-/// messages look right. The old mode comes back on destruction, and, through a guardian process that waits for this one
-/// to end, after any other death too. Create it before the process has threads.
-class RawTerminal {
+/// A terminal and the mode in which it was found.
+class TerminalMode {
  public:
   /// Nothing when `fd` is no terminal.
-  static Result<std::optional<RawTerminal>> enter(int fd);
-  RawTerminal(RawTerminal&& other) noexcept;
-  RawTerminal& operator=(RawTerminal&&) = delete;
-  ~RawTerminal();
+  static std::optional<TerminalMode> of(int fd);
 
-  /// For the time that this process is stopped by job control.
-  void suspend();
-  void resume();
+  int fd() const { return fd_; }
+  /// Sets the mode again: TCSADRAIN once the output has been taken, TCSANOW at once.
+  void restore(int when = TCSADRAIN) const;
+  /// Every key reaches the guest; output processing stays on, so that our own messages look right.
+  void set_raw() const;
 
  private:
-  RawTerminal(int fd, const termios& saved) : fd_(fd), saved_(saved) {}
-  Result<void> start_guardian();
+  TerminalMode(int fd, const termios& found) : fd_(fd), found_(found) {}
 
   int fd_;
-  termios saved_;
-  pid_t guardian_ = -1;
-  UniqueFd guardian_pipe_;
+  termios found_;
+};
+
+/// The user's terminal in raw mode; the old mode comes back on destruction. Should the process die another way, it is
+/// for a Guardian to restore it.
+class RawTerminal {
+ public:
+  explicit RawTerminal(const TerminalMode& mode) : mode_(mode) { resume(); }
+  RawTerminal(const RawTerminal&) = delete;
+  RawTerminal& operator=(const RawTerminal&) = delete;
+  ~RawTerminal() { suspend(); }
+
+  /// For the time that this process is stopped by job control.
+  void suspend() { mode_.restore(); }
+  void resume() { mode_.set_raw(); }
+
+ private:
+  const TerminalMode mode_;
 };
 
 /// "80x24", columns by rows; nothing when `fd` is no terminal or does not say.

@@ -57,10 +57,15 @@ HttpResponse put_action(const HttpRequest& request, Vm& vm) {
     vm.send_ctrl_alt_del();
     return done();
   }
+  if (*action == "SendBreak") {
+    vm.send_break();
+    return done();
+  }
   // Metrics are never held back: GET /vm/stats reads the counters themselves.
   if (*action == "FlushMetrics") return done();
-  return fault(400,
-               fmt::format("unknown action_type \"{}\": use InstanceStart, SendCtrlAltDel or FlushMetrics", *action));
+  return fault(
+      400,
+      fmt::format("unknown action_type \"{}\": use InstanceStart, SendCtrlAltDel, SendBreak or FlushMetrics", *action));
 }
 
 HttpResponse patch_vm(const HttpRequest& request, Vm& vm) {

@@ -10,10 +10,9 @@ namespace doppel::control {
 ///
 ///     GET   /                              id, state, version
 ///     GET   /version · /vm/config · /machine-config
-///     PUT   /actions                       {"action_type": "InstanceStart" | "SendCtrlAltDel" | "FlushMetrics"}
-///     PATCH /vm                            {"state": "Paused" | "Resumed"}
-///     PUT   /vm/stop · /vm/kill            the power button; the plug
-///     GET   /vm/inspect · /vm/stats        state by name; counters
+///     PUT   /actions                       {"action_type": "InstanceStart" | "SendCtrlAltDel" | "SendBreak" |
+///     "FlushMetrics"} PATCH /vm                            {"state": "Paused" | "Resumed"} PUT   /vm/stop · /vm/kill
+///     the power button; the plug GET   /vm/inspect · /vm/stats        state by name; counters
 HttpResponse answer(const HttpRequest& request, Vm& vm);
 
 }  // namespace doppel::control

@@ -21,6 +21,7 @@ class MachineVm : public Vm {
   void resume() override;
   void press_power_button() override { machine_.press_power_button(); }
   void send_ctrl_alt_del() override { machine_.send_ctrl_alt_del(); }
+  void send_break() override { machine_.send_serial_break(0); }
   void kill() override { machine_.stop(); }
 
  private:

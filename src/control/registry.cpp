@@ -105,19 +105,8 @@ Result<void> check_vm_name(std::string_view name) {
                   name, kMaxName)};
 }
 
-Registration::Registration(std::string runtime, std::string name, UniqueFd pid_file)
-    : runtime_(std::move(runtime)),
-      name_(std::move(name)),
-      paths_{runtime_ + "/" + name_},
-      pid_file_(std::move(pid_file)) {}
-
-Registration::Registration(Registration&& other) noexcept = default;
-
-Registration::~Registration() {
-  if (!pid_file_.valid()) return;
-  const Result<UniqueFd> guard = lock_registry(runtime_);
-  remove(paths_);
-}
+Registration::Registration(std::string name, VmPaths paths, UniqueFd pid_file)
+    : name_(std::move(name)), paths_(std::move(paths)), pid_file_(std::move(pid_file)) {}
 
 Result<void> Registration::record_pid() {
   const std::string text = std::to_string(::getpid()) + "\n";
@@ -145,7 +134,7 @@ Result<Registration> Registry::claim(std::string_view wanted) {
     if (::mkdir(paths.directory.c_str(), 0700) != 0) return system_error("cannot create " + paths.directory);
     UniqueFd pid_file = open_pid_file(paths, O_CREAT | O_EXCL);
     if (!pid_file.valid() || !try_lock(pid_file)) return system_error("cannot create " + paths.pid());
-    Registration registration(runtime_, std::move(name), std::move(pid_file));
+    Registration registration(std::move(name), paths, std::move(pid_file));
     if (auto recorded = registration.record_pid(); !recorded) return recorded.error();
     return registration;
   }

@@ -24,27 +24,23 @@ struct VmPaths {
   std::string control_socket() const { return directory + "/control.sock"; }
   std::string console_socket() const { return directory + "/console.sock"; }
   std::string console_log() const { return directory + "/console.log"; }
-  /// What came before console.log, when that had become too long.
-  std::string older_console_log() const { return directory + "/console.log.1"; }
+  /// The other half of the console's log (console_log.h).
+  std::string other_console_log() const { return directory + "/console.log.1"; }
 };
 
-/// The name of a VM as claimed by the process that runs it; removed with everything under it on destruction. Its
-/// process holds a lock on the pid file, by which everybody sees whether it lives, whatever way it ends.
+/// The name of a VM as claimed by the process that runs it. The process holds a lock on the pid file, by which
+/// everybody sees whether it lives, whatever way it ends; what it leaves behind is for Registry::clean(), because at
+/// its end a machine in its jail sees no files any more.
 class Registration {
  public:
-  Registration(Registration&& other) noexcept;
-  Registration& operator=(Registration&&) = delete;
-  ~Registration();
-
   const std::string& name() const { return name_; }
   const VmPaths& paths() const { return paths_; }
 
  private:
   friend class Registry;
-  Registration(std::string runtime, std::string name, UniqueFd pid_file);
+  Registration(std::string name, VmPaths paths, UniqueFd pid_file);
   Result<void> record_pid();
 
-  std::string runtime_;
   std::string name_;
   VmPaths paths_;
   UniqueFd pid_file_;
@@ -63,13 +59,15 @@ class Registry {
   /// `runtime` as from runtime_directory().
   explicit Registry(std::string runtime) : runtime_(std::move(runtime)) {}
 
-  /// For the calling process, which does not fork afterwards. `name` empty: the first free one of vm1, vm2 …
+  /// For the calling process, which does not fork afterwards: a child would hold the lock as well. `name` empty: the
+  /// first free one of vm1, vm2 …
   Result<Registration> claim(std::string_view name);
   Result<std::vector<RunningVm>> list();
   Result<RunningVm> find(std::string_view name);
+  /// Removes the entries whose process is gone.
+  void clean() { static_cast<void>(list()); }
 
  private:
-  friend class Registration;
   VmPaths paths_of(std::string_view name) const { return {runtime_ + "/" + std::string(name)}; }
 
   std::string runtime_;

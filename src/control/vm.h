@@ -24,7 +24,8 @@ class Vm {
   virtual void resume() = 0;  ///< nothing when it is not
   virtual void press_power_button() = 0;
   virtual void send_ctrl_alt_del() = 0;
-  virtual void kill() = 0;  ///< ends the VM without asking the guest
+  virtual void send_break() = 0;  ///< on the console's serial line
+  virtual void kill() = 0;        ///< ends the VM without asking the guest
 };
 
 }  // namespace doppel::control

@@ -224,7 +224,7 @@ Machine::~Machine() = default;
 Result<std::unique_ptr<Machine>> Machine::create(MachineConfig config) {
   if (Result<void> valid = check(config); !valid) return valid.error();
   auto impl = std::make_unique<Impl>(std::move(config));
-  if (Result<void> built = impl->build(); !built) return built.error();
+  if (Result<void> built = impl->build(); !built) return Error{built.error().message, /*of_host=*/true};
   if (Result<void> loaded = impl->load(); !loaded) return loaded.error();
   return std::unique_ptr<Machine>(new Machine(std::move(impl)));
 }
@@ -267,6 +267,9 @@ void Machine::set_serial_output(unsigned port, std::function<void(std::span<cons
 }
 std::size_t Machine::send_serial_input(unsigned port, std::span<const std::byte> bytes) {
   return impl_->platform->serial(port).send(bytes);
+}
+void Machine::send_serial_break(unsigned port) {
+  impl_->platform->serial(port).uart().receive_break();
 }
 void Machine::set_serial_input_space(unsigned port, std::function<void()> on_input_space) {
   impl_->platform->serial(port).set_on_space(std::move(on_input_space));

@@ -39,6 +39,7 @@ inline constexpr unsigned kSerialPorts = 4;
 /// machine ends. All other functions may be called by any thread that is not a vCPU's, before and during run().
 class Machine {
  public:
+  /// Errors are the user's to mend, or Error::of_host.
   static Result<std::unique_ptr<Machine>> create(MachineConfig config);
   ~Machine();
   Machine(const Machine&) = delete;
@@ -68,6 +69,8 @@ class Machine {
   void set_serial_output(unsigned port, std::function<void(std::span<const std::byte>)> sink);
   /// Queues input; returns how many bytes were taken (a full queue takes fewer: try again after `on_input_space`).
   std::size_t send_serial_input(unsigned port, std::span<const std::byte> bytes);
+  /// A break condition, after which the guest finds a null byte; lost when the port has no room.
+  void send_serial_break(unsigned port);
   /// Called, in a vCPU thread, when a port that refused bytes has room again. Set before run().
   void set_serial_input_space(unsigned port, std::function<void()> on_input_space);
 

@@ -56,6 +56,7 @@ TEST_F(App, BadUsageIsOneLineThatSaysWhatToDo) {
       {"see doppel completion --help", {"completion", "tcsh"}},
       {"leave --detach out", {"run", "--detach", "-c", "true"}},
       {"add --gdb :1234", {"run", "--gdb-wait"}},
+      {"--jail maybe: use on or off", {"run", "--jail", "maybe"}},
       {"No such file", {"run", "/nonexistent"}},
   };
   for (const Case& c : cases) {

@@ -2,12 +2,12 @@
 
 #include <gtest/gtest.h>
 #include <pty.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <csignal>
 #include <cstring>
+
+#include "base/fd.h"
 
 namespace doppel::cli {
 namespace {
@@ -41,8 +41,7 @@ class TerminalTest : public testing::Test {
 
 TEST_F(TerminalTest, IsRawInsideAndAsBeforeAfterwards) {
   {
-    const auto raw = RawTerminal::enter(terminal_.get());
-    ASSERT_TRUE(raw && *raw);
+    const RawTerminal raw(*TerminalMode::of(terminal_.get()));
     EXPECT_TRUE(is_raw());
     EXPECT_NE(mode().c_oflag & OPOST, 0U) << "our own lines need their carriage returns";
   }
@@ -50,41 +49,19 @@ TEST_F(TerminalTest, IsRawInsideAndAsBeforeAfterwards) {
 }
 
 TEST_F(TerminalTest, SuspendsAndResumes) {
-  auto raw = RawTerminal::enter(terminal_.get());
-  ASSERT_TRUE(raw && *raw);
-  (*raw)->suspend();
+  RawTerminal raw(*TerminalMode::of(terminal_.get()));
+  raw.suspend();
   EXPECT_TRUE(is_as_before());
-  (*raw)->resume();
+  raw.resume();
   EXPECT_TRUE(is_raw());
 }
 
-TEST_F(TerminalTest, ComesBackEvenAfterSigkill) {
-  std::array<int, 2> ready{};
-  ASSERT_EQ(::pipe(ready.data()), 0);
-  const pid_t victim = ::fork();
-  if (victim == 0) {
-    const auto raw = RawTerminal::enter(terminal_.get());
-    [[maybe_unused]] const ssize_t told = ::write(ready[1], "x", 1);
-    for (;;) ::pause();
-  }
-  char byte = 0;
-  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
-  EXPECT_TRUE(is_raw());
-  ASSERT_EQ(::kill(victim, SIGKILL), 0);
-  ASSERT_EQ(::waitpid(victim, nullptr, 0), victim);
-  // The guardian is nobody's child now; all there is to wait for is what it does.
-  for (int i = 0; i < 60'000 && !is_as_before(); ++i) ::usleep(1000);
-  EXPECT_TRUE(is_as_before());
-}
-
-TEST(RawTerminal, APipeIsNone) {
+TEST(TerminalMode, APipeHasNone) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe(ends.data()), 0);
   const UniqueFd read(ends[0]);
   const UniqueFd write(ends[1]);
-  const auto raw = RawTerminal::enter(read.get());
-  ASSERT_TRUE(raw);
-  EXPECT_FALSE(*raw);
+  EXPECT_FALSE(TerminalMode::of(read.get()));
   EXPECT_FALSE(terminal_size(read.get()));
 }
 

@@ -22,6 +22,7 @@ class FakeVm : public control::Vm {
   void resume() override { state_ = "Running"; }
   void press_power_button() override { asked += "power "; }
   void send_ctrl_alt_del() override { asked += "cad "; }
+  void send_break() override { asked += "break "; }
   void kill() override { asked += "kill "; }
 
   std::string asked;
