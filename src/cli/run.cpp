@@ -108,7 +108,10 @@ Result<std::optional<Guardian>> start_guardian(const std::optional<TerminalMode>
 }
 
 jail::Needs jail_needs(const RunOptions& options) {
-  return options.gdb.empty() ? jail::Needs::Machine : jail::Needs::Debugger;
+  jail::Needs needs = jail::Needs::Machine;
+  if (!options.gdb.empty()) needs = needs | jail::Needs::Debugger;
+  if (!options.disks.empty()) needs = needs | jail::Needs::Storage;
+  return needs;
 }
 
 /// Everything after the options were found good, in the process that will be the machine.

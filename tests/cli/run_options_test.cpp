@@ -30,7 +30,7 @@ TEST(MakeConfig, RefusesImpossibleValuesInOneLine) {
       {"1 to 16 processors", [](RunOptions& o) { o.cpus = "0"; }},
       {"1 to 16 processors", [](RunOptions& o) { o.cpus = "17"; }},
       {"1 to 16 processors", [](RunOptions& o) { o.cpus = "2x"; }},
-      {"there are auto, interp", [](RunOptions& o) { o.engine = "warp"; }},
+      {"there are auto, dbt, interp", [](RunOptions& o) { o.engine = "warp"; }},
       {"cannot be a machine's name", [](RunOptions& o) { o.name = "../etc"; }},
       {"No such file", [](RunOptions& o) { o.kernel = "/nonexistent/bzImage"; }},
       {"is a directory", [](RunOptions& o) { o.kernel = "/tmp"; }},
