@@ -7,11 +7,28 @@
 
 namespace doppel::engine::test {
 
+/// The engines that every host has; each test of what a guest can see runs on all of them.
+enum class EngineName { interp, dbt };
+
+inline std::unique_ptr<Engine> make_engine(EngineName name) {
+  return name == EngineName::dbt ? std::move(make_translator()).value() : make_interpreter();
+}
+
+inline std::string engine_name(const ::testing::TestParamInfo<EngineName>& info) {
+  return info.param == EngineName::dbt ? "dbt" : "interp";
+}
+
+/// Instantiates a TEST_P suite for each engine.
+#define DOPPEL_TEST_ON_EACH_ENGINE(suite) \
+  INSTANTIATE_TEST_SUITE_P(engine, suite, ::testing::Values(EngineName::interp, EngineName::dbt), engine_name)
+
 /// Runs small programs, each ending with HLT, in 64-bit mode (or whatever the test makes of `state`).
 class GuestProgram : public x86::test::CpuTest {
  protected:
+  explicit GuestProgram(EngineName name) : engine(make_engine(name)) {}
+
   CpuState state = initial();
-  std::unique_ptr<Engine> engine = make_interpreter();
+  std::unique_ptr<Engine> engine;
   std::unique_ptr<VcpuRunner> vcpu = engine->create_vcpu({memory, io, clock, cpuid, attention});
 
   void place(std::uint64_t address, std::span<const std::byte> bytes) { ASSERT_TRUE(memory.write(address, bytes)); }

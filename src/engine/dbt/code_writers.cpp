@@ -10,10 +10,18 @@ CodeWriters::CodeWriters(memory::GuestMemory& memory)
   memory.code().set_listener([this](std::uint64_t page) { code_dropped(page); });
 }
 
+CodeWriters::~CodeWriters() {
+  memory_.code().set_listener(nullptr);
+}
+
 void CodeWriters::add(Peer& peer, x86::Attention& attention) {
   peer.attention_ = &attention;
   peer.bit_ = std::uint32_t{1} << (peers_.size() % 32);
   peers_.push_back(&peer);
+}
+
+void CodeWriters::remove(Peer& peer) {
+  std::erase(peers_, &peer);
 }
 
 void CodeWriters::enter(Peer& self) {

@@ -44,13 +44,15 @@ class CodeWriters {
     std::atomic<bool> running_{false};
   };
 
-  /// Becomes the code map's listener: the memory is not to be written after this and the peers are gone.
+  /// Becomes the code map's listener.
   explicit CodeWriters(memory::GuestMemory& memory);
+  ~CodeWriters();
   CodeWriters(const CodeWriters&) = delete;
   CodeWriters& operator=(const CodeWriters&) = delete;
 
-  /// Before the machine runs.
+  /// Before the machine runs, and after it.
   void add(Peer& peer, x86::Attention& attention);
+  void remove(Peer& peer);
 
   /// run() begins: other processors wait for this one from now on.
   void enter(Peer& self);

@@ -78,7 +78,9 @@ Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::uni
   env.fault_resume = trampolines_.host_fault;
 }
 
-Runner::~Runner() = default;
+Runner::~Runner() {
+  shared_.writers.remove(*this);
+}
 
 void Runner::set_debug(const DebugRequest& request) {
   debugging_ = !request.empty();

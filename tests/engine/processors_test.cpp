@@ -10,8 +10,10 @@ namespace {
 namespace r = asmjit::x86;
 using Assembler = asmjit::x86::Assembler;
 
-class ProcessorsTest : public GuestProgram {
+class ProcessorsTest : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
  protected:
+  ProcessorsTest() : GuestProgram(GetParam()) {}
+
   static constexpr unsigned kProcessors = 3;
 
   struct Processor {
@@ -41,7 +43,7 @@ class ProcessorsTest : public GuestProgram {
   }
 };
 
-TEST_F(ProcessorsTest, locked_instructions_are_atomic) {
+TEST_P(ProcessorsTest, locked_instructions_are_atomic) {
   static constexpr std::uint32_t kRounds = 20'000;
   place(kCodeAddress, assemble(kCodeAddress, [](Assembler& a) {
           const asmjit::Label loop = a.newLabel(), retry = a.newLabel();
@@ -66,7 +68,7 @@ TEST_F(ProcessorsTest, locked_instructions_are_atomic) {
     EXPECT_EQ(peek_physical<std::uint32_t>(kDataAddress + offset), kProcessors * kRounds) << offset;
 }
 
-TEST_F(ProcessorsTest, code_changed_by_one_is_seen_by_the_others) {
+TEST_P(ProcessorsTest, code_changed_by_one_is_seen_by_the_others) {
   // Processor 0 turns the others' endless loop into HLT.
   const std::uint64_t loop = kCodeAddress + 0x800;
   place(loop, {0xEB, 0xFE});
@@ -88,6 +90,8 @@ TEST_F(ProcessorsTest, code_changed_by_one_is_seen_by_the_others) {
         }));
   run_all();
 }
+
+DOPPEL_TEST_ON_EACH_ENGINE(ProcessorsTest);
 
 }  // namespace
 }  // namespace doppel::engine::test

@@ -9,8 +9,10 @@ using Assembler = asmjit::x86::Assembler;
 using asmjit::Label;
 using x86::Attention;
 
-class ExecutionTest : public GuestProgram {
+class ExecutionTest : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
  protected:
+  ExecutionTest() : GuestProgram(GetParam()) {}
+
   std::uint64_t& gpr(x86::Gpr reg) { return state.gpr[reg]; }
   static constexpr std::uint64_t kPd = 0x3000, kPt = 0x6000;
 
@@ -25,7 +27,7 @@ class ExecutionTest : public GuestProgram {
   }
 };
 
-TEST_F(ExecutionTest, loads_and_stores_of_every_size_and_address_form) {
+TEST_P(ExecutionTest, loads_and_stores_of_every_size_and_address_form) {
   gpr(x86::kRbx) = kDataAddress;
   gpr(x86::kRcx) = 2;
   gpr(x86::kRax) = 0x8899'AABB'CCDD'EEFF;
@@ -46,7 +48,7 @@ TEST_F(ExecutionTest, loads_and_stores_of_every_size_and_address_form) {
   EXPECT_EQ(gpr(x86::kRdi), 0xFFFF'FFFF'8899'AABB);
 }
 
-TEST_F(ExecutionTest, fs_and_gs_have_bases) {
+TEST_P(ExecutionTest, fs_and_gs_have_bases) {
   state.seg(SegReg::Gs).base = kDataAddress;
   poke_physical<std::uint64_t>(kDataAddress + 0x28, 77);
   gpr(x86::kRcx) = 0x20;
@@ -60,7 +62,7 @@ TEST_F(ExecutionTest, fs_and_gs_have_bases) {
   EXPECT_EQ(peek_physical<std::uint64_t>(kDataAddress + 0x28), 154);
 }
 
-TEST_F(ExecutionTest, addresses_relative_to_rip) {
+TEST_P(ExecutionTest, addresses_relative_to_rip) {
   run([](Assembler& a) {
     const Label data = a.newLabel(), past = a.newLabel();
     a.mov(r::rax, r::qword_ptr(data));
@@ -74,7 +76,7 @@ TEST_F(ExecutionTest, addresses_relative_to_rip) {
   EXPECT_EQ(peek_physical<std::uint64_t>(gpr(x86::kRcx)), 0x1122'3344'5566'7788);
 }
 
-TEST_F(ExecutionTest, accesses_across_pages) {
+TEST_P(ExecutionTest, accesses_across_pages) {
   gpr(x86::kRbx) = kDataAddress + 0xFFC;
   poke_physical<std::uint64_t>(kDataAddress + 0xFFC, 10);
   run([](Assembler& a) {
@@ -87,7 +89,7 @@ TEST_F(ExecutionTest, accesses_across_pages) {
   EXPECT_EQ(state.ymm[0].qword[0], 20);
 }
 
-TEST_F(ExecutionTest, a_store_across_pages_changes_nothing_when_the_second_is_missing) {
+TEST_P(ExecutionTest, a_store_across_pages_changes_nothing_when_the_second_is_missing) {
   split_large_page(0x20'0000);
   unmap(0x20'2000);
   gpr(x86::kRbx) = 0x20'1FFC;
@@ -101,7 +103,7 @@ TEST_F(ExecutionTest, a_store_across_pages_changes_nothing_when_the_second_is_mi
   EXPECT_EQ(faulting_rip(true), kCodeAddress);
 }
 
-TEST_F(ExecutionTest, non_canonical_addresses_fault_by_segment) {
+TEST_P(ExecutionTest, non_canonical_addresses_fault_by_segment) {
   gpr(x86::kRbx) = 0x0000'8000'0000'0000;
   run([](Assembler& a) { a.mov(r::rax, r::qword_ptr(r::rbx)); });
   EXPECT_EQ(exception(), x86::vector::kGp);
@@ -113,7 +115,7 @@ TEST_F(ExecutionTest, non_canonical_addresses_fault_by_segment) {
   EXPECT_EQ(faulting_rip(true), kCodeAddress);
 }
 
-TEST_F(ExecutionTest, mmio_goes_to_the_platform) {
+TEST_P(ExecutionTest, mmio_goes_to_the_platform) {
   gpr(x86::kRbx) = 0x2000'0000;  // mapped, but no RAM
   io.mmio_bytes[0x2000'0000] = 0x34;
   io.mmio_bytes[0x2000'0001] = 0x12;
@@ -127,7 +129,7 @@ TEST_F(ExecutionTest, mmio_goes_to_the_platform) {
   EXPECT_EQ(io.mmio_writes[0].value, 0x1234);
 }
 
-TEST_F(ExecutionTest, the_stack) {
+TEST_P(ExecutionTest, the_stack) {
   run([](Assembler& a) {
     const Label function = a.newLabel(), past = a.newLabel();
     a.jmp(past);
@@ -153,7 +155,7 @@ TEST_F(ExecutionTest, the_stack) {
   EXPECT_EQ(gpr(x86::kRsp), kStackTop - 2);
 }
 
-TEST_F(ExecutionTest, conditions) {
+TEST_P(ExecutionTest, conditions) {
   // One bit for each of the 16 conditions that holds, after comparing 1 with 2.
   run([](Assembler& a) {
     a.xor_(r::eax, r::eax);
@@ -174,7 +176,7 @@ TEST_F(ExecutionTest, conditions) {
   EXPECT_EQ(gpr(x86::kRax) >> 16, kExpected);
 }
 
-TEST_F(ExecutionTest, loops_count_in_their_address_size) {
+TEST_P(ExecutionTest, loops_count_in_their_address_size) {
   gpr(x86::kRcx) = 0xFFFF'FFFF'0000'0003;
   gpr(x86::kRax) = 0;
   place(kCodeAddress, {0xFF, 0xC0,        // inc eax
@@ -189,7 +191,7 @@ TEST_F(ExecutionTest, loops_count_in_their_address_size) {
   EXPECT_EQ(state.rip, kCodeAddress + 10);
 }
 
-TEST_F(ExecutionTest, code_that_changes_itself) {
+TEST_P(ExecutionTest, code_that_changes_itself) {
   // The immediate of the MOV after the store, in the same block; then again, as a loop.
   gpr(x86::kRbx) = kCodeAddress;
   run([](Assembler& a) {
@@ -209,7 +211,7 @@ TEST_F(ExecutionTest, code_that_changes_itself) {
   EXPECT_EQ(gpr(x86::kRcx) & 0xFFFF'FFFF, 5050);
 }
 
-TEST_F(ExecutionTest, code_changed_by_a_device_between_runs) {
+TEST_P(ExecutionTest, code_changed_by_a_device_between_runs) {
   run([](Assembler& a) { a.mov(r::eax, 1); });
   EXPECT_EQ(gpr(x86::kRax), 1);
   place(kCodeAddress + 1, {2});
@@ -218,7 +220,7 @@ TEST_F(ExecutionTest, code_changed_by_a_device_between_runs) {
   EXPECT_EQ(gpr(x86::kRax), 2);
 }
 
-TEST_F(ExecutionTest, an_instruction_across_pages_follows_a_change_of_the_second) {
+TEST_P(ExecutionTest, an_instruction_across_pages_follows_a_change_of_the_second) {
   // MOV EAX, imm32 with three of its bytes on the second page; a loop that changes them.
   split_large_page(0x20'0000);
   const std::uint64_t start = 0x20'0FFE;
@@ -235,7 +237,7 @@ TEST_F(ExecutionTest, an_instruction_across_pages_follows_a_change_of_the_second
   EXPECT_EQ(gpr(x86::kRax), 0x01'0001);
 }
 
-TEST_F(ExecutionTest, an_instruction_across_pages_follows_a_change_of_the_mapping) {
+TEST_P(ExecutionTest, an_instruction_across_pages_follows_a_change_of_the_mapping) {
   split_large_page(0x20'0000);
   place(0x20'0FFE, {0xB8, 1});
   place(0x20'1000, {0, 0, 0, 0xC3});
@@ -254,7 +256,7 @@ TEST_F(ExecutionTest, an_instruction_across_pages_follows_a_change_of_the_mappin
   EXPECT_EQ(gpr(x86::kRax), 0x0700'0001);
 }
 
-TEST_F(ExecutionTest, a_fetch_from_the_second_page_faults_with_its_address) {
+TEST_P(ExecutionTest, a_fetch_from_the_second_page_faults_with_its_address) {
   split_large_page(0x20'0000);
   place(0x20'0FFE, {0xB8, 1});
   unmap(0x20'1000);
@@ -266,7 +268,7 @@ TEST_F(ExecutionTest, a_fetch_from_the_second_page_faults_with_its_address) {
   EXPECT_EQ(faulting_rip(true), 0x20'0FFE);
 }
 
-TEST_F(ExecutionTest, repeated_moves_and_fills) {
+TEST_P(ExecutionTest, repeated_moves_and_fills) {
   for (unsigned i = 0; i < 6000; ++i) poke_physical<std::uint8_t>(kDataAddress + i, static_cast<std::uint8_t>(i * 7));
   gpr(x86::kRsi) = kDataAddress;
   gpr(x86::kRdi) = kDataAddress + 0x10'0123;
@@ -285,7 +287,7 @@ TEST_F(ExecutionTest, repeated_moves_and_fills) {
   EXPECT_EQ(peek_physical<std::uint64_t>(kDataAddress + 3 + 7992), 0x1122'3344'5566'7788);
 }
 
-TEST_F(ExecutionTest, an_overlapping_move_repeats_its_pattern) {
+TEST_P(ExecutionTest, an_overlapping_move_repeats_its_pattern) {
   place(kDataAddress, {1, 2, 3, 0, 0, 0, 0, 0, 0, 0});
   gpr(x86::kRsi) = kDataAddress;
   gpr(x86::kRdi) = kDataAddress + 3;
@@ -294,7 +296,7 @@ TEST_F(ExecutionTest, an_overlapping_move_repeats_its_pattern) {
   EXPECT_EQ(peek_physical<std::uint64_t>(kDataAddress), 0x0201'0302'0103'0201);
 }
 
-TEST_F(ExecutionTest, backward_moves) {
+TEST_P(ExecutionTest, backward_moves) {
   place(kDataAddress, {1, 2, 3, 4});
   gpr(x86::kRsi) = kDataAddress + 3;
   gpr(x86::kRdi) = kDataAddress + 5;
@@ -307,7 +309,7 @@ TEST_F(ExecutionTest, backward_moves) {
   EXPECT_EQ(gpr(x86::kRsi), kDataAddress - 1);
 }
 
-TEST_F(ExecutionTest, a_repetition_that_faults_keeps_what_is_done) {
+TEST_P(ExecutionTest, a_repetition_that_faults_keeps_what_is_done) {
   split_large_page(0x20'0000);
   unmap(0x20'1000);
   gpr(x86::kRdi) = 0x20'0FF0;
@@ -321,14 +323,14 @@ TEST_F(ExecutionTest, a_repetition_that_faults_keeps_what_is_done) {
   EXPECT_EQ(faulting_rip(true), kCodeAddress);
 }
 
-TEST_F(ExecutionTest, a_repetition_of_nothing_touches_nothing) {
+TEST_P(ExecutionTest, a_repetition_of_nothing_touches_nothing) {
   gpr(x86::kRdi) = 0x0000'8000'0000'0000;
   gpr(x86::kRcx) = 0;
   run([](Assembler& a) { a.rep().stosq(); });
   EXPECT_FALSE(exception());
 }
 
-TEST_F(ExecutionTest, an_interrupt_gets_between_iterations) {
+TEST_P(ExecutionTest, an_interrupt_gets_between_iterations) {
   state.set_rflags(x86::rflags::kIf);
   io.interrupts.push_back(0x40);
   attention.set(Attention::kInterrupt);
@@ -342,7 +344,7 @@ TEST_F(ExecutionTest, an_interrupt_gets_between_iterations) {
   EXPECT_EQ(gpr(x86::kRdi) - kDataAddress + gpr(x86::kRcx), 100'000);
 }
 
-TEST_F(ExecutionTest, scans_stop_where_they_find) {
+TEST_P(ExecutionTest, scans_stop_where_they_find) {
   place(kDataAddress, {'h', 'e', 'l', 'l', 'o', 0});
   gpr(x86::kRdi) = kDataAddress;
   gpr(x86::kRcx) = ~0ULL;
@@ -352,7 +354,7 @@ TEST_F(ExecutionTest, scans_stop_where_they_find) {
   EXPECT_NE(status_flags() & x86::rflags::kZf, 0);
 }
 
-TEST_F(ExecutionTest, compares_set_flags_as_subtraction_does) {
+TEST_P(ExecutionTest, compares_set_flags_as_subtraction_does) {
   place(kDataAddress, {5, 6, 7, 8});
   place(kDataAddress + 16, {5, 6, 9, 8});
   gpr(x86::kRsi) = kDataAddress;
@@ -363,7 +365,7 @@ TEST_F(ExecutionTest, compares_set_flags_as_subtraction_does) {
   EXPECT_EQ(status_flags(), x86::rflags::kCf | x86::rflags::kSf | x86::rflags::kAf);  // 7 - 9 = FEh
 }
 
-TEST_F(ExecutionTest, sti_holds_interrupts_off_for_one_instruction) {
+TEST_P(ExecutionTest, sti_holds_interrupts_off_for_one_instruction) {
   io.interrupts.push_back(0x41);
   attention.set(Attention::kInterrupt);
   gpr(x86::kRax) = gpr(x86::kRcx) = 0;
@@ -377,7 +379,7 @@ TEST_F(ExecutionTest, sti_holds_interrupts_off_for_one_instruction) {
   EXPECT_EQ(gpr(x86::kRcx), 0);
 }
 
-TEST_F(ExecutionTest, the_trap_flag_traps_after_each_instruction) {
+TEST_P(ExecutionTest, the_trap_flag_traps_after_each_instruction) {
   run([](Assembler& a) {
     a.pushfq();
     a.or_(r::dword_ptr(r::rsp), 0x100);
@@ -390,7 +392,7 @@ TEST_F(ExecutionTest, the_trap_flag_traps_after_each_instruction) {
   EXPECT_EQ(faulting_rip(), kCodeAddress + 1 + 7 + 1 + 1);
 }
 
-TEST_F(ExecutionTest, a_data_breakpoint_traps_after_the_access) {
+TEST_P(ExecutionTest, a_data_breakpoint_traps_after_the_access) {
   state.dr[0] = kDataAddress + 4;
   state.dr7 = 0x401 | 0xD0000;  // L0, write, 4 bytes
   gpr(x86::kRbx) = kDataAddress;
@@ -405,7 +407,7 @@ TEST_F(ExecutionTest, a_data_breakpoint_traps_after_the_access) {
   EXPECT_EQ(peek_physical<std::uint32_t>(kDataAddress + 8), 0);
 }
 
-TEST_F(ExecutionTest, undefined_and_too_long_instructions) {
+TEST_P(ExecutionTest, undefined_and_too_long_instructions) {
   place(kCodeAddress, {0x90, 0x0F, 0x0B});
   state.rip = kCodeAddress;
   run();
@@ -418,14 +420,14 @@ TEST_F(ExecutionTest, undefined_and_too_long_instructions) {
   EXPECT_EQ(exception(), x86::vector::kGp);
 }
 
-TEST_F(ExecutionTest, a_triple_fault_shuts_the_processor_down) {
+TEST_P(ExecutionTest, a_triple_fault_shuts_the_processor_down) {
   state.idtr.limit = 0;
   place(kCodeAddress, {0x0F, 0x0B});
   state.rip = kCodeAddress;
   EXPECT_EQ(run(), ExitReason::Shutdown);
 }
 
-TEST_F(ExecutionTest, stop_leaves_at_once_and_resumes) {
+TEST_P(ExecutionTest, stop_leaves_at_once_and_resumes) {
   place(kCodeAddress, {0xEB, 0xFE});  // for ever
   state.rip = kCodeAddress;
   attention.set(Attention::kStop);
@@ -434,7 +436,7 @@ TEST_F(ExecutionTest, stop_leaves_at_once_and_resumes) {
   EXPECT_EQ(state.rip, kCodeAddress);
 }
 
-TEST_F(ExecutionTest, a_debugger_steps_and_breaks) {
+TEST_P(ExecutionTest, a_debugger_steps_and_breaks) {
   place(kCodeAddress, assemble(kCodeAddress, [](Assembler& a) {
           a.inc(r::eax);
           a.inc(r::eax);
@@ -458,7 +460,7 @@ TEST_F(ExecutionTest, a_debugger_steps_and_breaks) {
   EXPECT_EQ(run(), ExitReason::Halted);
 }
 
-TEST_F(ExecutionTest, a_debuggers_watchpoint_reports_the_access) {
+TEST_P(ExecutionTest, a_debuggers_watchpoint_reports_the_access) {
   DebugRequest request;
   request.watchpoints.push_back({kDataAddress + 8, 8, false, true});
   vcpu->set_debug(request);
@@ -494,7 +496,7 @@ class RealModeTest : public ExecutionTest {
   }
 };
 
-TEST_F(RealModeTest, segments_are_paragraphs) {
+TEST_P(RealModeTest, segments_are_paragraphs) {
   poke_physical<std::uint16_t>(0x20010, 0x1234);
   place(0x10000, {0xA1, 0x10, 0x00,  // mov ax, [10h]
                   0xBB, 0x08, 0x00,  // mov bx, 8
@@ -512,14 +514,14 @@ TEST_F(RealModeTest, segments_are_paragraphs) {
   EXPECT_EQ(gpr(x86::kRsp), 0x7FFE);
 }
 
-TEST_F(RealModeTest, word_accesses_past_the_limit_fault) {
+TEST_P(RealModeTest, word_accesses_past_the_limit_fault) {
   place(0x10000, {0xA1, 0xFF, 0xFF});  // mov ax, [FFFFh]
   run();
   EXPECT_EQ(state.rip, 0x501);
   EXPECT_EQ(peek_physical<std::uint16_t>(gpr(x86::kRsp)), 0);  // IP of the MOV
 }
 
-TEST_F(RealModeTest, jumps_wrap_at_64_kib) {
+TEST_P(RealModeTest, jumps_wrap_at_64_kib) {
   state.rip = 0xFFF0;
   place(0x1FFF0, {0xEB, 0x20});  // jmp FFF2h + 20h = 12h
   place(0x10012, {0xF4});
@@ -527,7 +529,7 @@ TEST_F(RealModeTest, jumps_wrap_at_64_kib) {
   EXPECT_EQ(state.rip, 0x13);
 }
 
-TEST_F(RealModeTest, string_instructions_use_16_bit_registers) {
+TEST_P(RealModeTest, string_instructions_use_16_bit_registers) {
   gpr(x86::kRsi) = 0xABCD'0000;
   gpr(x86::kRdi) = 0x1234'0100;
   gpr(x86::kRcx) = 0xFFFF'0003;
@@ -562,7 +564,7 @@ class ProtectedModeTest : public ExecutionTest {
   }
 };
 
-TEST_F(ProtectedModeTest, flat_32_bit_code) {
+TEST_P(ProtectedModeTest, flat_32_bit_code) {
   gpr(x86::kRbx) = 0xDEAD'0000'0000'0000 | kDataAddress;  // upper halves do not exist
   EXPECT_EQ(run32([](Assembler& a) {
               a.mov(r::eax, 7);
@@ -577,7 +579,7 @@ TEST_F(ProtectedModeTest, flat_32_bit_code) {
   EXPECT_EQ(gpr(x86::kRsp), kStackTop);
 }
 
-TEST_F(ProtectedModeTest, segment_bases_and_limits) {
+TEST_P(ProtectedModeTest, segment_bases_and_limits) {
   state.seg(SegReg::Fs).base = kDataAddress;
   state.seg(SegReg::Fs).limit = 0xFFF;
   poke_physical<std::uint32_t>(kDataAddress + 8, 42);
@@ -589,7 +591,7 @@ TEST_F(ProtectedModeTest, segment_bases_and_limits) {
   EXPECT_EQ(gpr(x86::kRax), 42);
 }
 
-TEST_F(ProtectedModeTest, legacy_vector_state_and_bcd) {
+TEST_P(ProtectedModeTest, legacy_vector_state_and_bcd) {
   gpr(x86::kRax) = 0x79;
   place(kCodeAddress, {0x04, 0x35, 0x27, 0xF4});  // add al, 35h; daa
   run();
@@ -597,7 +599,7 @@ TEST_F(ProtectedModeTest, legacy_vector_state_and_bcd) {
   EXPECT_NE(status_flags() & x86::rflags::kCf, 0);
 }
 
-TEST_F(ProtectedModeTest, a_task_switch_that_faults_in_the_new_task_stays_there) {
+TEST_P(ProtectedModeTest, a_task_switch_that_faults_in_the_new_task_stays_there) {
   constexpr std::uint64_t kGdt = 0x4000, kIdt = 0x5000, kOldTss = 0x6000, kNewTss = 0x7000, kEntry = 0x18'0000;
   constexpr std::uint64_t kTsHandler = 0x9000, kAbsentSelector = 0x100;
   poke_physical<std::uint64_t>(kGdt + 0x08, 0x00CF'9B00'0000'FFFF);
@@ -647,7 +649,7 @@ class AlignmentCheckTest : public ExecutionTest {
   }
 };
 
-TEST_F(AlignmentCheckTest, every_kind_of_access_is_checked) {
+TEST_P(AlignmentCheckTest, every_kind_of_access_is_checked) {
   EXPECT_TRUE(faults([](Assembler& a) { a.mov(r::rax, r::qword_ptr(r::rbx)); }));
   EXPECT_TRUE(faults([](Assembler& a) { a.mov(r::dword_ptr(r::rbx), r::eax); }));
   EXPECT_TRUE(faults([](Assembler& a) { a.add(r::dword_ptr(r::rbx), 1); }));
@@ -665,17 +667,22 @@ TEST_F(AlignmentCheckTest, every_kind_of_access_is_checked) {
   EXPECT_EQ(gpr(x86::kRcx), 8);
 }
 
-TEST_F(AlignmentCheckTest, aligned_accesses_and_bytes_pass) {
+TEST_P(AlignmentCheckTest, aligned_accesses_and_bytes_pass) {
   EXPECT_FALSE(faults([](Assembler& a) { a.mov(r::ax, r::word_ptr(r::rbx)); }));
   EXPECT_FALSE(faults([](Assembler& a) { a.mov(r::al, r::byte_ptr(r::rbx, 1)); }));
   EXPECT_FALSE(faults([](Assembler& a) { a.mov(r::rax, r::qword_ptr(r::rbx, 6)); }));
   EXPECT_FALSE(faults([](Assembler& a) { a.push(r::rax); }));
 }
 
-TEST_F(AlignmentCheckTest, nothing_is_checked_without_the_flag) {
+TEST_P(AlignmentCheckTest, nothing_is_checked_without_the_flag) {
   state.set_rflags(0);
   EXPECT_FALSE(faults([](Assembler& a) { a.mov(r::rax, r::qword_ptr(r::rbx)); }));
 }
+
+DOPPEL_TEST_ON_EACH_ENGINE(ExecutionTest);
+DOPPEL_TEST_ON_EACH_ENGINE(RealModeTest);
+DOPPEL_TEST_ON_EACH_ENGINE(ProtectedModeTest);
+DOPPEL_TEST_ON_EACH_ENGINE(AlignmentCheckTest);
 
 }  // namespace
 }  // namespace doppel::engine::test

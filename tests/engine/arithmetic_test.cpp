@@ -8,15 +8,17 @@ namespace r = asmjit::x86;
 using Assembler = asmjit::x86::Assembler;
 using namespace x86::rflags;  // NOLINT(google-build-using-namespace): CF, ZF … are what these tests are about
 
-class ArithmeticTest : public GuestProgram {
+class ArithmeticTest : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
  protected:
+  ArithmeticTest() : GuestProgram(GetParam()) {}
+
   std::uint64_t& rax() { return state.gpr[x86::kRax]; }
   std::uint64_t& rcx() { return state.gpr[x86::kRcx]; }
   std::uint64_t& rdx() { return state.gpr[x86::kRdx]; }
   void expect_flags(std::uint64_t mask, std::uint64_t expected) { EXPECT_EQ(status_flags() & mask, expected); }
 };
 
-TEST_F(ArithmeticTest, add_sets_all_flags) {
+TEST_P(ArithmeticTest, add_sets_all_flags) {
   rax() = 0x7F;
   run([](Assembler& a) { a.add(r::al, 1); });
   EXPECT_EQ(rax(), 0x80);
@@ -27,7 +29,7 @@ TEST_F(ArithmeticTest, add_sets_all_flags) {
   expect_flags(kStatus, kCf | kZf | kAf | kPf);
 }
 
-TEST_F(ArithmeticTest, writes_of_32_bits_clear_the_upper_half_and_narrower_ones_do_not) {
+TEST_P(ArithmeticTest, writes_of_32_bits_clear_the_upper_half_and_narrower_ones_do_not) {
   rax() = rcx() = rdx() = ~0ULL;
   run([](Assembler& a) {
     a.add(r::eax, 1);
@@ -39,14 +41,14 @@ TEST_F(ArithmeticTest, writes_of_32_bits_clear_the_upper_half_and_narrower_ones_
   EXPECT_EQ(rdx(), 0xFFFF'FFFF'FFFF'07FF);
 }
 
-TEST_F(ArithmeticTest, cmov_clears_the_upper_half_even_when_it_does_not_move) {
+TEST_P(ArithmeticTest, cmov_clears_the_upper_half_even_when_it_does_not_move) {
   rax() = ~0ULL;
   state.set_rflags(0);
   run([](Assembler& a) { a.cmovz(r::eax, r::ecx); });
   EXPECT_EQ(rax(), 0xFFFF'FFFF);
 }
 
-TEST_F(ArithmeticTest, inc_and_dec_leave_the_carry_alone) {
+TEST_P(ArithmeticTest, inc_and_dec_leave_the_carry_alone) {
   rax() = ~0ULL;
   state.set_rflags(kCf);
   run([](Assembler& a) { a.inc(r::rax); });
@@ -54,7 +56,7 @@ TEST_F(ArithmeticTest, inc_and_dec_leave_the_carry_alone) {
   expect_flags(kStatus, kCf | kZf | kAf | kPf);
 }
 
-TEST_F(ArithmeticTest, adc_and_sbb_take_the_carry) {
+TEST_P(ArithmeticTest, adc_and_sbb_take_the_carry) {
   rax() = ~0ULL;
   state.set_rflags(kCf);
   run([](Assembler& a) { a.adc(r::rax, 0); });
@@ -67,7 +69,7 @@ TEST_F(ArithmeticTest, adc_and_sbb_take_the_carry) {
   expect_flags(kCf | kZf | kSf, kCf | kSf);
 }
 
-TEST_F(ArithmeticTest, a_shift_by_zero_changes_no_flag_but_clears_the_upper_half) {
+TEST_P(ArithmeticTest, a_shift_by_zero_changes_no_flag_but_clears_the_upper_half) {
   rax() = 0xFFFF'FFFF'8000'0001;
   rcx() = 32;  // masked to 0
   state.set_rflags(kCf | kOf | kZf);
@@ -76,7 +78,7 @@ TEST_F(ArithmeticTest, a_shift_by_zero_changes_no_flag_but_clears_the_upper_half
   expect_flags(kStatus, kCf | kOf | kZf);
 }
 
-TEST_F(ArithmeticTest, shift_counts_are_masked_to_5_or_6_bits) {
+TEST_P(ArithmeticTest, shift_counts_are_masked_to_5_or_6_bits) {
   rax() = 1;
   rcx() = 65;
   run([](Assembler& a) { a.shl(r::rax, r::cl); });
@@ -88,7 +90,7 @@ TEST_F(ArithmeticTest, shift_counts_are_masked_to_5_or_6_bits) {
   expect_flags(kCf | kOf, kCf | kOf);
 }
 
-TEST_F(ArithmeticTest, rotates_through_carry_of_bytes_and_words_count_modulo_9_and_17) {
+TEST_P(ArithmeticTest, rotates_through_carry_of_bytes_and_words_count_modulo_9_and_17) {
   rax() = 0x5A;
   rcx() = 9;
   state.set_rflags(kCf);
@@ -102,7 +104,7 @@ TEST_F(ArithmeticTest, rotates_through_carry_of_bytes_and_words_count_modulo_9_a
   EXPECT_EQ(rax(), 0x091A);
 }
 
-TEST_F(ArithmeticTest, double_shifts) {
+TEST_P(ArithmeticTest, double_shifts) {
   rax() = 0x8000'0000'0000'0001;
   rdx() = 0xF000'0000'0000'0000;
   run([](Assembler& a) { a.shld(r::rax, r::rdx, 4); });
@@ -110,7 +112,7 @@ TEST_F(ArithmeticTest, double_shifts) {
   expect_flags(kCf, 0);
 }
 
-TEST_F(ArithmeticTest, multiplication_and_its_overflow) {
+TEST_P(ArithmeticTest, multiplication_and_its_overflow) {
   rax() = 0x1'0000'0000;
   rcx() = 0x1'0000'0000;
   run([](Assembler& a) { a.mul(r::rcx); });
@@ -129,7 +131,7 @@ TEST_F(ArithmeticTest, multiplication_and_its_overflow) {
   EXPECT_EQ(rax(), 0xFFFF'FFFF'FFFF'0015);
 }
 
-TEST_F(ArithmeticTest, division_and_its_errors) {
+TEST_P(ArithmeticTest, division_and_its_errors) {
   rax() = 100;
   rdx() = 0;
   rcx() = 7;
@@ -144,7 +146,7 @@ TEST_F(ArithmeticTest, division_and_its_errors) {
   EXPECT_EQ(rdx(), 2);
 }
 
-TEST_F(ArithmeticTest, the_most_negative_number_divided_by_minus_one_is_an_error) {
+TEST_P(ArithmeticTest, the_most_negative_number_divided_by_minus_one_is_an_error) {
   rax() = 0x8000'0000;
   rdx() = 0xFFFF'FFFF;
   rcx() = 0xFFFF'FFFF;
@@ -156,7 +158,7 @@ TEST_F(ArithmeticTest, the_most_negative_number_divided_by_minus_one_is_an_error
   EXPECT_EQ(faulting_rip(), kCodeAddress + 1);
 }
 
-TEST_F(ArithmeticTest, division_by_memory_faults_with_everything_as_it_was) {
+TEST_P(ArithmeticTest, division_by_memory_faults_with_everything_as_it_was) {
   state.gpr[x86::kRbx] = kDataAddress;
   rax() = 5;
   poke_physical<std::uint32_t>(kDataAddress, 0);
@@ -165,7 +167,7 @@ TEST_F(ArithmeticTest, division_by_memory_faults_with_everything_as_it_was) {
   EXPECT_EQ(rax(), 5);
 }
 
-TEST_F(ArithmeticTest, cmpxchg_moves_one_way_or_the_other) {
+TEST_P(ArithmeticTest, cmpxchg_moves_one_way_or_the_other) {
   state.gpr[x86::kRbx] = kDataAddress;
   poke_physical<std::uint64_t>(kDataAddress, 5);
   rax() = 5;
@@ -178,7 +180,7 @@ TEST_F(ArithmeticTest, cmpxchg_moves_one_way_or_the_other) {
   expect_flags(kZf, 0);
 }
 
-TEST_F(ArithmeticTest, cmpxchg16b_compares_pairs_and_wants_alignment) {
+TEST_P(ArithmeticTest, cmpxchg16b_compares_pairs_and_wants_alignment) {
   state.gpr[x86::kRsi] = kDataAddress;
   poke_physical<std::uint64_t>(kDataAddress, 1);
   poke_physical<std::uint64_t>(kDataAddress + 8, 2);
@@ -196,7 +198,7 @@ TEST_F(ArithmeticTest, cmpxchg16b_compares_pairs_and_wants_alignment) {
   EXPECT_EQ(exception(), x86::vector::kGp);
 }
 
-TEST_F(ArithmeticTest, xadd_and_xchg_of_one_register_with_itself) {
+TEST_P(ArithmeticTest, xadd_and_xchg_of_one_register_with_itself) {
   rax() = 3;
   run([](Assembler& a) { a.xadd(r::rax, r::rax); });
   EXPECT_EQ(rax(), 6);
@@ -205,7 +207,7 @@ TEST_F(ArithmeticTest, xadd_and_xchg_of_one_register_with_itself) {
   EXPECT_EQ(rax(), 0x3412);
 }
 
-TEST_F(ArithmeticTest, bit_offsets_in_registers_reach_beyond_the_operand) {
+TEST_P(ArithmeticTest, bit_offsets_in_registers_reach_beyond_the_operand) {
   state.gpr[x86::kRbx] = kDataAddress + 8;
   poke_physical<std::uint64_t>(kDataAddress, 0);
   poke_physical<std::uint64_t>(kDataAddress + 16, 0);
@@ -220,7 +222,7 @@ TEST_F(ArithmeticTest, bit_offsets_in_registers_reach_beyond_the_operand) {
   expect_flags(kCf, kCf);
 }
 
-TEST_F(ArithmeticTest, bsf_of_zero_sets_zf) {
+TEST_P(ArithmeticTest, bsf_of_zero_sets_zf) {
   rax() = 0x55;
   rcx() = 0;
   run([](Assembler& a) { a.bsf(r::rax, r::rcx); });
@@ -228,7 +230,7 @@ TEST_F(ArithmeticTest, bsf_of_zero_sets_zf) {
   expect_flags(kZf, kZf);
 }
 
-TEST_F(ArithmeticTest, lea_computes_in_its_address_size) {
+TEST_P(ArithmeticTest, lea_computes_in_its_address_size) {
   rax() = 0xFFFF'FFFF'0000'0010;
   rcx() = 4;
   run([](Assembler& a) {
@@ -241,7 +243,7 @@ TEST_F(ArithmeticTest, lea_computes_in_its_address_size) {
   EXPECT_EQ(state.gpr[x86::kRdi], 0x12);
 }
 
-TEST_F(ArithmeticTest, legacy_vector_instructions_keep_the_upper_half_and_vex_ones_clear_it) {
+TEST_P(ArithmeticTest, legacy_vector_instructions_keep_the_upper_half_and_vex_ones_clear_it) {
   state.ymm[0].qword = {1, 2, 3, 4};
   state.ymm[1].qword = {10, 20, 30, 40};
   state.ymm[2].qword = {1, 2, 3, 4};
@@ -253,7 +255,7 @@ TEST_F(ArithmeticTest, legacy_vector_instructions_keep_the_upper_half_and_vex_on
   EXPECT_EQ(state.ymm[2].qword, (std::array<std::uint64_t, 4>{11, 22, 0, 0}));
 }
 
-TEST_F(ArithmeticTest, simd_errors_are_recorded_and_raised_when_unmasked) {
+TEST_P(ArithmeticTest, simd_errors_are_recorded_and_raised_when_unmasked) {
   state.ymm[0].qword = {0x3FF0'0000'0000'0000, 0, 0, 0};  // 1.0
   state.ymm[1].qword = {0, 0, 0, 0};
   run([](Assembler& a) { a.divsd(r::xmm0, r::xmm1); });
@@ -273,7 +275,7 @@ TEST_F(ArithmeticTest, simd_errors_are_recorded_and_raised_when_unmasked) {
   EXPECT_EQ(exception(), x86::vector::kUd);
 }
 
-TEST_F(ArithmeticTest, the_guests_rounding_mode_counts) {
+TEST_P(ArithmeticTest, the_guests_rounding_mode_counts) {
   state.ymm[1].qword = {0x3FF8'0000'0000'0000, 0, 0, 0};  // 1.5
   run([](Assembler& a) { a.cvtsd2si(r::rax, r::xmm1); });
   EXPECT_EQ(rax(), 2);
@@ -282,7 +284,7 @@ TEST_F(ArithmeticTest, the_guests_rounding_mode_counts) {
   EXPECT_EQ(rax(), 1);
 }
 
-TEST_F(ArithmeticTest, aligned_operands_are_checked) {
+TEST_P(ArithmeticTest, aligned_operands_are_checked) {
   state.gpr[x86::kRbx] = kDataAddress + 8;
   run([](Assembler& a) { a.movups(r::xmm0, r::ptr(r::rbx)); });
   EXPECT_FALSE(exception());
@@ -294,7 +296,7 @@ TEST_F(ArithmeticTest, aligned_operands_are_checked) {
   EXPECT_FALSE(exception());
 }
 
-TEST_F(ArithmeticTest, x87_computes_with_its_stack_and_control_word) {
+TEST_P(ArithmeticTest, x87_computes_with_its_stack_and_control_word) {
   run([](Assembler& a) {
     a.fninit();
     a.fld1();
@@ -309,7 +311,7 @@ TEST_F(ArithmeticTest, x87_computes_with_its_stack_and_control_word) {
   EXPECT_EQ(state.fpu.ftw, 0xC0);
 }
 
-TEST_F(ArithmeticTest, x87_errors_are_raised_by_the_next_waiting_instruction) {
+TEST_P(ArithmeticTest, x87_errors_are_raised_by_the_next_waiting_instruction) {
   state.fpu.fcw = 0x37F & ~4U;  // division by zero unmasked
   run([](Assembler& a) {
     a.fld1();
@@ -324,7 +326,7 @@ TEST_F(ArithmeticTest, x87_errors_are_raised_by_the_next_waiting_instruction) {
   EXPECT_EQ(faulting_rip(), kCodeAddress + 2 + 2 + 2 + 1 + 2);
 }
 
-TEST_F(ArithmeticTest, units_that_are_off_raise_nm_or_ud) {
+TEST_P(ArithmeticTest, units_that_are_off_raise_nm_or_ud) {
   state.cr0 |= x86::cr0::kTs;
   for (const auto& write : std::vector<std::function<void(Assembler&)>>{
            [](Assembler& a) { a.fld1(); }, [](Assembler& a) { a.addps(r::xmm0, r::xmm1); },
@@ -340,7 +342,7 @@ TEST_F(ArithmeticTest, units_that_are_off_raise_nm_or_ud) {
   EXPECT_EQ(exception(), x86::vector::kUd);
 }
 
-TEST_F(ArithmeticTest, mmx_registers_are_those_of_x87) {
+TEST_P(ArithmeticTest, mmx_registers_are_those_of_x87) {
   state.fpu.fsw = 3 << 11;
   state.fpu.st[5].significand = 0x0102'0304'0506'0708;  // physical register 0
   run([](Assembler& a) { a.paddb(r::mm1, r::mm0); });
@@ -351,7 +353,7 @@ TEST_F(ArithmeticTest, mmx_registers_are_those_of_x87) {
   EXPECT_EQ(state.fpu.st[1].sign_exponent, 0xFFFF);
 }
 
-TEST_F(ArithmeticTest, gathers_load_what_the_mask_selects_and_clear_it) {
+TEST_P(ArithmeticTest, gathers_load_what_the_mask_selects_and_clear_it) {
   for (unsigned i = 0; i < 8; ++i) poke_physical<std::uint32_t>(kDataAddress + 4 * i, 100 + i);
   state.gpr[x86::kRbx] = kDataAddress;
   state.ymm[1].qword = {0x0000'0001'0000'0007, 0x0000'0002'0000'0000, 5, 6};
@@ -362,7 +364,7 @@ TEST_F(ArithmeticTest, gathers_load_what_the_mask_selects_and_clear_it) {
   EXPECT_EQ(state.ymm[2].qword, (std::array<std::uint64_t, 4>{}));
 }
 
-TEST_F(ArithmeticTest, masked_moves_leave_the_rest_alone) {
+TEST_P(ArithmeticTest, masked_moves_leave_the_rest_alone) {
   state.gpr[x86::kRbx] = kDataAddress;
   poke_physical<std::uint64_t>(kDataAddress, 0x1111'1111'1111'1111);
   state.ymm[0].qword = {0xAAAA'AAAA'BBBB'BBBB, 0, 0, 0};
@@ -372,6 +374,8 @@ TEST_F(ArithmeticTest, masked_moves_leave_the_rest_alone) {
   run([](Assembler& a) { a.vpmaskmovd(r::xmm3, r::xmm1, r::ptr(r::rbx)); });
   EXPECT_EQ(state.ymm[3].qword[0], 0xAAAA'AAAA'0000'0000);
 }
+
+DOPPEL_TEST_ON_EACH_ENGINE(ArithmeticTest);
 
 }  // namespace
 }  // namespace doppel::engine::test

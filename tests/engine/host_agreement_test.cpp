@@ -44,8 +44,10 @@ void on_trap(int, siginfo_t*, void* context) {
 constexpr std::uint64_t kStatus = x86::rflags::kStatus;
 constexpr int kNoTrap = -1;
 
-class HostAgreement : public GuestProgram {
+class HostAgreement : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
  protected:
+  HostAgreement() : GuestProgram(GetParam()) {}
+
   void SetUp() override {
     map(kNativeState, sizeof(NativeState));
     map(kNativeCode, 4096);
@@ -224,7 +226,7 @@ class HostAgreement : public GuestProgram {
   }
 };
 
-TEST_F(HostAgreement, random_instructions) {
+TEST_P(HostAgreement, random_instructions) {
   constexpr unsigned kInstructions = 20'000;
   std::set<ZydisMnemonic> seen;
   unsigned failures = 0;
@@ -283,6 +285,8 @@ TEST_F(HostAgreement, random_instructions) {
   RecordProperty("mnemonics", static_cast<int>(seen.size()));
   EXPECT_GT(seen.size(), 300U);
 }
+
+DOPPEL_TEST_ON_EACH_ENGINE(HostAgreement);
 
 }  // namespace
 }  // namespace doppel::engine::test

@@ -1,6 +1,7 @@
 #include <atomic>
 #include <random>
 #include <thread>
+#include <tuple>
 
 #include "engine/guest_program.h"
 
@@ -26,8 +27,10 @@ class ForgetfulIo : public x86::test::FakeIo {
   x86::Attention& attention_;
 };
 
-class RandomCode : public GuestProgram, public ::testing::WithParamInterface<CodeMode> {
+class RandomCode : public GuestProgram, public ::testing::WithParamInterface<std::tuple<EngineName, CodeMode>> {
  protected:
+  RandomCode() : GuestProgram(std::get<EngineName>(GetParam())) {}
+
   std::mt19937_64 random_{99};
   ForgetfulIo forgetful_io_{attention};
 
@@ -44,7 +47,7 @@ class RandomCode : public GuestProgram, public ::testing::WithParamInterface<Cod
       for (std::uint64_t& value : ymm.qword) value = random_();
     }
     state.set_rflags(random_() & (x86::rflags::kStatus | x86::rflags::kDf));
-    const CodeMode mode = GetParam();
+    const CodeMode mode = std::get<CodeMode>(GetParam());
     if (mode == CodeMode::Long) return;
     Segment& cs = state.seg(SegReg::Cs);
     cs = flat_segment(0x08, true, false);
@@ -127,8 +130,10 @@ TEST_P(RandomCode, harms_nobody_at_full_speed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, RandomCode,
-                         ::testing::Values(CodeMode::Real, CodeMode::Protected16, CodeMode::Protected32,
-                                           CodeMode::Virtual8086, CodeMode::Compatibility, CodeMode::Long));
+                         ::testing::Combine(::testing::Values(EngineName::interp, EngineName::dbt),
+                                            ::testing::Values(CodeMode::Real, CodeMode::Protected16,
+                                                              CodeMode::Protected32, CodeMode::Virtual8086,
+                                                              CodeMode::Compatibility, CodeMode::Long)));
 
 }  // namespace
 }  // namespace doppel::engine::test
