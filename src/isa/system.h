@@ -16,6 +16,10 @@ using SystemOp = void (*)(x86::Cpu& cpu, const Insn& insn);
 /// The helper for a mnemonic, or null when the mnemonic is not of this class.
 SystemOp system_op(ZydisMnemonic mnemonic);
 
+/// System instructions after which a block may go on: they change neither what code means nor where it is, and make no
+/// event deliverable.
+bool is_quiet(ZydisMnemonic mnemonic);
+
 /// The linear address of the memory operand, after segmentation: limit and type checks in legacy modes, canonical check
 /// in 64-bit mode. Throws #GP or #SS. `size` in bytes.
 x86::LinearAddress linear_address(x86::Cpu& cpu, const Insn& insn, std::uint64_t size, x86::Access access);

@@ -126,7 +126,7 @@ bool Emitter::write_host(const SourceInsn& source) {
   HostOperands operands;
   bool rcx_free = true, r11_free = true;
   if (memory != nullptr) {
-    if (is_bit_test(insn.mnemonic) && insn.op[1].kind == OperandKind::Gpr) return false;
+    if (is_bit_test(insn.mnemonic) && insn.op[1].kind == OperandKind::Gpr) return bit_string(source);
     Access at{};
     const bool crosses = !is_aligned_by_host(insn, memory->size);
     if (!access(source, memory->size, memory->written ? Kind::Write : Kind::Read, crosses, at)) return false;
@@ -223,6 +223,55 @@ bool Emitter::write_host(const SourceInsn& source) {
   a_.embed(bytes.data(), length);
   for (std::size_t i = 0; i < lent; ++i) {
     if (loans[i].store) store_gpr(loans[i].guest, reg(loans[i].host, 8));
+  }
+  return true;
+}
+
+/// BT and its kin with a register operand: it counts bits from the memory operand, which is where the operand of its
+/// size with that bit is (SDM vol. 2, 3.1.1.9).
+bool Emitter::bit_string(const SourceInsn& source) {
+  const Insn& insn = source.insn;
+  const unsigned size = insn.op[0].size, guest = insn.op[1].reg;
+  if (size == 2 || insn.mem.address_size != 8) return false;
+  const Gp bit = reg(is_slot(guest) ? kHostRcx : host_of(guest), 8);
+  const Label retry = a_.newLabel();
+  a_.bind(retry);
+  HostReg linear = kNoHostReg;
+  if (!linear_address(source, linear)) return false;
+  a_.lea(host::r11, host::ptr(reg(linear, 8)));
+  a_.mov(env(DOPPEL_ENV(value)), host::r11);
+  if (is_slot(guest)) a_.mov(host::rcx, slot(guest));
+  if (size == 4) {
+    a_.movsxd(host::rcx, bit.r32());
+  } else if (!is_slot(guest)) {
+    a_.mov(host::rcx, bit);
+  }
+  a_.mov(host::r11d, size == 4 ? 5 : 6);
+  a_.sarx(host::rcx, host::rcx, host::r11);
+  a_.mov(host::r11, env(DOPPEL_ENV(value)));
+  a_.lea(host::r11, host::ptr(host::r11, host::rcx, size == 4 ? 2 : 3));
+  keep_islands_in_reach();
+  look_up(kHostR11, size, insn.op[0].written ? Kind::Write : Kind::Read, true, retry);
+  a_.lea(host::r11, host::ptr(host::r11, host::rcx));
+  if (is_slot(guest)) a_.mov(host::rcx, slot(guest));
+  a_.pext(reg(kHostRcx, size), reg(static_cast<HostReg>(bit.id()), size),
+          env(size == 4 ? DOPPEL_ENV(bit_mask_32) : DOPPEL_ENV(bit_mask_64), size));
+  if (insn.lock) a_.lock();
+  const Mem operand(host::r11, 0, size);
+  const Gp index = reg(kHostRcx, size);
+  switch (insn.mnemonic) {
+    case ZYDIS_MNEMONIC_BT:
+      a_.bt(operand, index);
+      break;
+    case ZYDIS_MNEMONIC_BTS:
+      a_.bts(operand, index);
+      break;
+    case ZYDIS_MNEMONIC_BTR:
+      a_.btr(operand, index);
+      break;
+    default:
+      a_.btc(operand, index);
+      break;
   }
   return true;
 }

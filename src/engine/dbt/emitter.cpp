@@ -1,11 +1,54 @@
 #include "engine/dbt/emitter.h"
 
 #include "isa/op_table.h"
+#include "isa/system.h"
 
 namespace doppel::engine::dbt {
 
 namespace host = asmjit::x86;
 using isa::OpClass;
+
+namespace {
+
+/// Whether the block may go on behind an instruction that the interpreter has executed.
+bool goes_on(const isa::Insn& insn, OpClass op_class) {
+  if (insn.string) return true;
+  switch (op_class) {
+    case OpClass::HostAlu:
+      return true;
+    case OpClass::System:
+      return isa::is_quiet(insn.mnemonic);
+    default:
+      return insn.mnemonic == ZYDIS_MNEMONIC_PUSH || insn.mnemonic == ZYDIS_MNEMONIC_POP ||
+             insn.mnemonic == ZYDIS_MNEMONIC_LEAVE;
+  }
+}
+
+/// Of system instructions, all that the vector unit has a part in are taken for such.
+bool touches_fpu(const isa::Insn& insn, OpClass op_class) {
+  if (insn.unit == isa::Unit::X87 || insn.unit == isa::Unit::Mmx) return true;
+  if (op_class != OpClass::System) return false;
+  switch (insn.mnemonic) {
+    case ZYDIS_MNEMONIC_FNINIT:
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_XSAVE:
+    case ZYDIS_MNEMONIC_XSAVE64:
+    case ZYDIS_MNEMONIC_XSAVEOPT:
+    case ZYDIS_MNEMONIC_XSAVEOPT64:
+    case ZYDIS_MNEMONIC_XSAVEC:
+    case ZYDIS_MNEMONIC_XSAVEC64:
+    case ZYDIS_MNEMONIC_XRSTOR:
+    case ZYDIS_MNEMONIC_XRSTOR64:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
 
 Emitter::Emitter(asmjit::x86::Assembler& assembler, const Trampolines& trampolines, const BlockMode& mode,
                  std::uint32_t first_site)
@@ -74,7 +117,10 @@ void Emitter::load_linear(const Gp& target, std::int64_t page_offset) {
 }
 
 std::uint32_t Emitter::add_site(std::uint32_t resume) {
-  sites_.push_back({nullptr, page_offset_, 0, resume, 0});
+  Site site;
+  site.page_offset = page_offset_;
+  site.resume = resume;
+  sites_.push_back(site);
   return static_cast<std::uint32_t>(sites_.size() - 1);
 }
 
@@ -130,22 +176,37 @@ void Emitter::need_fpu() {
   islands_.push_back({island, ExitReason::LoadFpu, site, kNoHostReg, a_.offset()});
 }
 
-Emitter::Next Emitter::instruction(const SourceInsn& source) {
+Emitter::Next Emitter::instruction(const SourceInsn& source, const SourceInsn* following) {
   page_offset_ = source.offset;
   next_offset_ = static_cast<std::uint16_t>(source.offset + source.insn.length);
   keep_islands_in_reach();
+  const std::size_t first_site = sites_.size();
   Next next = Next::Untranslated;
-  switch (isa::op_class(source.insn)) {
+  const OpClass op_class = isa::op_class(source.insn);
+  switch (op_class) {
     case OpClass::HostAlu:
       next = host(source);
       break;
     case OpClass::Cpp:
       next = branch(source);
       break;
-    default:
+    case OpClass::System:
+      next = system(source, following);
+      break;
+    case OpClass::Undefined:
       break;
   }
-  if (next == Next::Untranslated) call_out(ExitReason::Interpret, add_site());
+  if (next == Next::Untranslated) {
+    call_out(ExitReason::Interpret, add_site());
+    if (goes_on(source.insn, op_class)) next = Next::Continue;
+  }
+  if (next == Next::Continue) {
+    for (std::size_t i = first_site; i < sites_.size(); ++i) {
+      sites_[i].after = static_cast<std::uint32_t>(a_.offset());
+      sites_[i].length = source.insn.length;
+      sites_[i].touches_fpu = touches_fpu(source.insn, op_class);
+    }
+  }
   return next;
 }
 

@@ -36,7 +36,8 @@ class Emitter {
     End,           ///< the block ends with this instruction
     Untranslated,  ///< the same, and it is left to the interpreter
   };
-  Next instruction(const SourceInsn& source);
+  /// `following`, if known, is the one that comes next.
+  Next instruction(const SourceInsn& source, const SourceInsn* following);
   /// Goes on at another place, when the block ends between two instructions.
   void fall_through(std::uint16_t page_offset);
   /// After the last instruction.
@@ -82,7 +83,12 @@ class Emitter {
   // emit_host.cpp: instructions that the host executes.
   Next host(const SourceInsn& source);
   Next lea(const SourceInsn& source);
+  bool bit_string(const SourceInsn& source);
   bool write_host(const SourceInsn& source);
+
+  // emit_system.cpp
+  Next system(const SourceInsn& source, const SourceInsn* following);
+  void push_flags(const SourceInsn& source);
 
   // emit_control.cpp: branches and the stack.
   Next branch(const SourceInsn& source);

@@ -8,15 +8,16 @@ namespace doppel::engine::dbt {
 
 /// Why translated code came back to C++.
 enum class ExitReason : std::uint32_t {
-  Lookup,     ///< the block at guest address Env::target is not in the jump table
-  Chain,      ///< a direct jump that has not been linked yet
-  Interpret,  ///< an instruction that is not translated
-  ReadMiss,   ///< Env::scratch_r11 is not in the read table
-  WriteMiss,  ///< … nor in the write table
-  Crossing,   ///< an access that does not stay inside its page
-  Attention,  ///< the attention word is not zero
-  LoadFpu,    ///< the guest's x87 state is wanted in the host's registers
-  HostFault,  ///< the host's processor raised an exception at Env::fault_pc
+  Lookup,            ///< the block at guest address Env::target is not in the jump table
+  Chain,             ///< a direct jump that has not been linked yet
+  Interpret,         ///< an instruction that is not translated
+  InterpretAndLook,  ///< … after which an event may be deliverable
+  ReadMiss,          ///< Env::scratch_r11 is not in the read table
+  WriteMiss,         ///< … nor in the write table
+  Crossing,          ///< an access that does not stay inside its page
+  Attention,         ///< the attention word is not zero
+  LoadFpu,           ///< the guest's x87 state is wanted in the host's registers
+  HostFault,         ///< the host's processor raised an exception at Env::fault_pc
 };
 
 /// What translated code addresses directly: the host's rsp points to `slot` while it runs. One per vCPU, visible at
@@ -26,17 +27,21 @@ struct Env {
   std::array<std::uint64_t, 7> below;  ///< keeps `slot` on a cache line of its own
   std::uint64_t return_address;        ///< where a CALL in the code cache leaves it
 
-  std::array<std::uint64_t, 3> slot;  ///< guest r9, r10, r11
-  std::uint64_t page_number_mask;     ///< of PEXT: an address to its index in a table
-  std::uint64_t page_offset_mask;     ///< … to the offset in its page
-  std::uint64_t page_carry_mask;      ///< … to whether such an offset has left the page
-  std::uint64_t jump_mask;            ///< … to the index in the jump table
-  const void* attention;              ///< the vCPU's attention word
-  std::uint64_t page_base;            ///< linear address of the page of the running block, in user code
+  std::array<std::uint64_t, 3> slot;       ///< guest r9, r10, r11
+  std::uint64_t page_number_mask;          ///< of PEXT: an address to its index in a table
+  std::uint64_t page_offset_mask;          ///< … to the offset in its page
+  std::uint64_t page_carry_mask;           ///< … to whether such an offset has left the page
+  std::uint64_t bit_mask_32, bit_mask_64;  ///< … of a bit number to what counts in an operand of so many bits
+  std::uint64_t jump_mask;                 ///< … to the index in the jump table
+  const void* attention;                   ///< the vCPU's attention word
+  std::uint64_t page_base;                 ///< linear address of the page of the running block, in user code
   std::uint64_t fs_base, gs_base;
   std::uint64_t target;  ///< guest address of a jump under way
   std::uint64_t value;   ///< a loaded operand, while its instruction makes another access
   std::uint64_t fpu_loaded;
+  std::uint64_t interrupt_flag;     ///< RFLAGS.IF, in its place
+  std::uint64_t pushed_flags;       ///< what PUSHF pushes beside IF and the arithmetic flags
+  std::uint64_t interrupt_waiting;  ///< STI has to look for one
 
   ExitReason reason;
   std::uint32_t host_mxcsr;

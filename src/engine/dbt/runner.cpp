@@ -18,6 +18,7 @@ namespace doppel::engine::dbt {
 
 namespace {
 
+namespace rflags = x86::rflags;
 using interp::Mode;
 using x86::Access;
 using x86::LinearAddress;
@@ -72,6 +73,8 @@ Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::uni
   env.page_number_mask = ((std::uint64_t{1} << DeltaTable::kIndexBits) - 1) << memory::kPageShift;
   env.page_offset_mask = memory::kPageSize - 1;
   env.page_carry_mask = memory::kPageSize;
+  env.bit_mask_32 = 31;
+  env.bit_mask_64 = 63;
   env.jump_mask = JumpTable::kMask;
   env.attention = &ports.attention.word();
   env.state = &cpu_.state;
@@ -154,6 +157,9 @@ std::optional<Exit> Runner::interpret() {
 bool Runner::translatable() const {
   const Mode mode = interpreter_->mode();
   if (mode.has(Mode::kSingle) || !mode.has(Mode::kProtected)) return false;
+  // What only CPL 0 may do is translated for all supervisor code.
+  if (!mode.has(Mode::kUser) && cpu_.state.cpl() != 0) return false;
+  if (cpu_.mmu.checks_alignment()) return false;
   if (mode.code_64()) return true;
   const x86::Segment& cs = cpu_.state.seg(x86::SegReg::Cs);
   return mode.code_size() == isa::CodeSize::Bits32 && mode.has(Mode::kFlatDs | Mode::kFlatEs | Mode::kFlatSs) &&
@@ -175,9 +181,19 @@ void Runner::enter(const std::byte* code) {
   const x86::View view = cpu_.mmu.data_view();
   env.fs_base = cpu_.state.seg(x86::SegReg::Fs).base;
   env.gs_base = cpu_.state.seg(x86::SegReg::Gs).base;
+  constexpr std::uint64_t kHidden = rflags::kVm | rflags::kRf | rflags::kIf | 0xFF;
+  env.interrupt_flag = cpu_.state.rflags_without_of & rflags::kIf;
+  env.pushed_flags = cpu_.state.rflags_without_of & ~kHidden;
+  env.interrupt_waiting = cpu_.interrupt_waiting ? 1 : 0;
   const auto table = reinterpret_cast<std::uint64_t>(views_->writes(view).entries());
   if (table != write_table_) set_host_gs(write_table_ = table);
   trampolines_.enter(views_->stack_pointer(view), code);
+  cpu_.state.rflags_without_of = (cpu_.state.rflags_without_of & ~rflags::kIf) | env.interrupt_flag;
+}
+
+void Runner::load_fpu() {
+  load_x87(cpu_.state.fpu);
+  views_->env().fpu_loaded = 1;
 }
 
 void Runner::save_fpu() {
@@ -285,11 +301,12 @@ const std::byte* Runner::handle_exit() {
     case ExitReason::WriteMiss:
       return missed(site, Access::Write);
     case ExitReason::LoadFpu:
-      load_x87(cpu_.state.fpu);
-      views_->env().fpu_loaded = 1;
+      load_fpu();
       return site.block->code + site.resume;
     case ExitReason::Interpret:
     case ExitReason::Crossing:
+      return interpreted(site);
+    case ExitReason::InterpretAndLook:
       interpret_next_ = true;
       break;
     case ExitReason::Attention:
@@ -298,6 +315,24 @@ const std::byte* Runner::handle_exit() {
   }
   stop_at(*site.block, site.page_offset);
   return nullptr;
+}
+
+/// Executes one instruction for translated code, which goes on behind it if nothing else came up.
+const std::byte* Runner::interpreted(const Site& site) {
+  stop_at(*site.block, site.page_offset);
+  if (site.after == 0) {
+    interpret_next_ = true;
+    return nullptr;
+  }
+  const std::byte* after = site.block->code + site.after;
+  const std::uint64_t next = cpu_.state.rip + site.length;
+  const bool fpu = site.touches_fpu && views_->env().fpu_loaded != 0;
+  if (fpu) save_fpu();
+  ++stats_.interpreted;
+  exit_ = interpreter_->step();
+  if (exit_ || cpu_.state.rip != next || cpu_.ports.attention.any() || cpu_.state.ss_shadow) return nullptr;
+  if (fpu) load_fpu();
+  return after;
 }
 
 const std::byte* Runner::looked_up() {
@@ -396,8 +431,8 @@ nlohmann::json Runner::stats() const {
   json["cache_flushes"] = cache.flushes;
   json["read_fills"] = stats_.read_fills;
   json["write_fills"] = stats_.write_fills;
-  constexpr std::array kReasons{"lookup",   "chain",     "interpret", "read_miss", "write_miss",
-                                "crossing", "attention", "load_fpu",  "host_fault"};
+  constexpr std::array kReasons{"lookup",     "chain",    "interpret", "interpret_and_look", "read_miss",
+                                "write_miss", "crossing", "attention", "load_fpu",           "host_fault"};
   for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
   return json;
 }

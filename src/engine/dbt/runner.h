@@ -65,6 +65,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
 
   // After an exit of translated code: where to go on in the code cache, or null to look around first.
   const std::byte* handle_exit();
+  const std::byte* interpreted(const Site& site);
   const std::byte* looked_up();
   const std::byte* chained(std::uint32_t site);
   const std::byte* missed(const Site& site, x86::Access access);
@@ -73,6 +74,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   void stop_at(const Block& block, std::uint64_t page_offset);
   void undo_branch(const Site& site);
   void enter(const std::byte* code);
+  void load_fpu();
   void save_fpu();
 
   std::unique_ptr<interp::Runner> interpreter_;
@@ -94,7 +96,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   std::unordered_set<std::uint64_t> large_pages_;
 
   struct Stats {
-    std::uint64_t exits[9]{}, interpreted = 0, read_fills = 0, write_fills = 0;
+    std::uint64_t exits[10]{}, interpreted = 0, read_fills = 0, write_fills = 0;
   };
   Stats stats_;
 };

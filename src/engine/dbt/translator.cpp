@@ -2,11 +2,35 @@
 
 #include <algorithm>
 
+#include "isa/op_table.h"
+#include "isa/system.h"
+
 namespace doppel::engine::dbt {
 
 namespace {
 
-constexpr unsigned kMaxInstructions = 64;
+constexpr std::size_t kMaxInstructions = 64;
+constexpr unsigned kMaxBranches = 4;
+constexpr std::size_t kAnnounced = 64;  // bytes at a time
+
+bool ends_block(const isa::Insn& insn) {
+  switch (isa::op_class(insn)) {
+    case isa::OpClass::HostAlu:
+      return false;
+    case isa::OpClass::System:
+      return !isa::is_quiet(insn.mnemonic) && insn.mnemonic != ZYDIS_MNEMONIC_STI;
+    case isa::OpClass::Cpp:
+      return insn.mnemonic == ZYDIS_MNEMONIC_JMP || insn.mnemonic == ZYDIS_MNEMONIC_CALL ||
+             insn.mnemonic == ZYDIS_MNEMONIC_RET;
+    case isa::OpClass::Undefined:
+      return true;
+  }
+  return true;
+}
+
+bool is_conditional(const isa::Insn& insn) {
+  return insn.operand_count == 1 && insn.op[0].kind == isa::OperandKind::Relative;
+}
 
 bool decode(const isa::Decoder& decoder, std::span<const std::byte> bytes, interp::Mode mode, SourceInsn& out) {
   const isa::DecodeStatus status = decoder.decode(bytes, mode.code_size(), true, out.insn, &out.encoding);
@@ -35,6 +59,31 @@ class Failure : public asmjit::ErrorHandler {
 
 }  // namespace
 
+/// Decodes what the block is made of.
+void Translator::read(const Source& source, const Announce& announce) {
+  insns_.clear();
+  const auto first_offset = static_cast<std::uint16_t>(source.physical & (memory::kPageSize - 1));
+  std::size_t at = 0, announced = 0;
+  unsigned branches = 0;
+  while (insns_.size() < kMaxInstructions) {
+    const std::size_t available = std::min(source.bytes.size() - at, isa::kMaxInsnLength);
+    if (available == 0) return;
+    if (at + available > announced) {
+      announced = std::min(source.bytes.size(), at + kAnnounced);
+      announce(announced);
+    }
+    SourceInsn& insn = insns_.emplace_back();
+    insn.offset = static_cast<std::uint16_t>(first_offset + at);
+    if (!decode(decoder_, source.bytes.subspan(at, available), source.mode, insn)) {
+      insns_.pop_back();
+      return;
+    }
+    at += insn.insn.length;
+    if (ends_block(insn.insn)) return;
+    if (is_conditional(insn.insn) && ++branches == kMaxBranches) return;
+  }
+}
+
 Block* Translator::translate(const Source& source, const Announce& announce) {
   std::byte* room = cache_.room(kMaxCode);
   if (room == nullptr) return nullptr;
@@ -53,28 +102,22 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   const BlockMode mode = block_mode(source);
   Emitter emitter(assembler, trampolines_, mode, cache_.next_site());
 
-  std::size_t at = 0;
+  read(source, announce);
+  if (insns_.empty()) return nullptr;
   Emitter::Next next = Emitter::Next::Continue;
-  while (next == Emitter::Next::Continue && block->instructions < kMaxInstructions) {
-    const std::size_t available = std::min(source.bytes.size() - at, isa::kMaxInsnLength);
-    if (available == 0) break;
-    announce(at + available);
-    SourceInsn insn;
-    insn.offset = static_cast<std::uint16_t>(first_offset + at);
-    if (!decode(decoder_, source.bytes.subspan(at, available), source.mode, insn)) break;
-    block->marks.push_back({static_cast<std::uint32_t>(assembler.offset()), insn.offset});
-    next = emitter.instruction(insn);
-    at += insn.insn.length;
+  for (std::size_t i = 0; i < insns_.size() && next == Emitter::Next::Continue; ++i) {
+    block->marks.push_back({static_cast<std::uint32_t>(assembler.offset()), insns_[i].offset});
+    next = emitter.instruction(insns_[i], i + 1 < insns_.size() ? &insns_[i + 1] : nullptr);
     ++block->instructions;
   }
-  if (block->instructions == 0) return nullptr;
+  const SourceInsn& last = insns_[block->instructions - 1U];
+  const auto end = static_cast<std::uint16_t>(last.offset + last.insn.length);
   if (next == Emitter::Next::Continue) {
-    const auto end = static_cast<std::uint16_t>(first_offset + at);
     block->marks.push_back({static_cast<std::uint32_t>(assembler.offset()), end});
     emitter.fall_through(end);
   }
   emitter.finish();
-  block->bytes = static_cast<std::uint16_t>(at);
+  block->bytes = static_cast<std::uint16_t>(end - first_offset);
 
   code_.flatten();
   code_.resolveUnresolvedLinks();

@@ -39,10 +39,13 @@ class Translator {
   static constexpr std::size_t kMaxCode = 64 * 1024;
 
  private:
+  void read(const Source& source, const Announce& announce);
+
   const isa::Decoder& decoder_;
   CodeCache& cache_;
   const Trampolines& trampolines_;
   asmjit::CodeHolder code_;
+  std::vector<SourceInsn> insns_;
 };
 
 }  // namespace doppel::engine::dbt

@@ -25,66 +25,6 @@ using x86::SegReg;
 
 constexpr unsigned kMaxInstructions = 64;
 
-/// System instructions after which a block may go on: they change neither what code means nor where it is, and make no
-/// event deliverable.
-bool is_quiet(ZydisMnemonic mnemonic) {
-  switch (mnemonic) {
-    case ZYDIS_MNEMONIC_CLI:
-    case ZYDIS_MNEMONIC_CLAC:
-    case ZYDIS_MNEMONIC_STAC:
-    case ZYDIS_MNEMONIC_CLD:
-    case ZYDIS_MNEMONIC_STD:
-    case ZYDIS_MNEMONIC_CLC:
-    case ZYDIS_MNEMONIC_STC:
-    case ZYDIS_MNEMONIC_CMC:
-    case ZYDIS_MNEMONIC_LAHF:
-    case ZYDIS_MNEMONIC_SAHF:
-    case ZYDIS_MNEMONIC_XLAT:
-    case ZYDIS_MNEMONIC_PUSHF:
-    case ZYDIS_MNEMONIC_PUSHFD:
-    case ZYDIS_MNEMONIC_PUSHFQ:
-    case ZYDIS_MNEMONIC_RDTSC:
-    case ZYDIS_MNEMONIC_RDTSCP:
-    case ZYDIS_MNEMONIC_RDPID:
-    case ZYDIS_MNEMONIC_CPUID:
-    case ZYDIS_MNEMONIC_RDFSBASE:
-    case ZYDIS_MNEMONIC_RDGSBASE:
-    case ZYDIS_MNEMONIC_WRFSBASE:
-    case ZYDIS_MNEMONIC_WRGSBASE:
-    case ZYDIS_MNEMONIC_SWAPGS:
-    case ZYDIS_MNEMONIC_LDMXCSR:
-    case ZYDIS_MNEMONIC_STMXCSR:
-    case ZYDIS_MNEMONIC_VLDMXCSR:
-    case ZYDIS_MNEMONIC_VSTMXCSR:
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64:
-    case ZYDIS_MNEMONIC_XSAVE:
-    case ZYDIS_MNEMONIC_XSAVE64:
-    case ZYDIS_MNEMONIC_XSAVEOPT:
-    case ZYDIS_MNEMONIC_XSAVEOPT64:
-    case ZYDIS_MNEMONIC_XSAVEC:
-    case ZYDIS_MNEMONIC_XSAVEC64:
-    case ZYDIS_MNEMONIC_XRSTOR:
-    case ZYDIS_MNEMONIC_XRSTOR64:
-    case ZYDIS_MNEMONIC_FNINIT:
-    case ZYDIS_MNEMONIC_CLFLUSH:
-    case ZYDIS_MNEMONIC_CLFLUSHOPT:
-    case ZYDIS_MNEMONIC_CLWB:
-    case ZYDIS_MNEMONIC_RDRAND:
-    case ZYDIS_MNEMONIC_RDSEED:
-    case ZYDIS_MNEMONIC_ENTER:
-    case ZYDIS_MNEMONIC_PUSHA:
-    case ZYDIS_MNEMONIC_PUSHAD:
-    case ZYDIS_MNEMONIC_POPA:
-    case ZYDIS_MNEMONIC_POPAD:
-      return true;
-    default:
-      return false;
-  }
-}
-
 template <class Field>
 std::uint16_t offset_in(const Context& context, const Field& field) {
   const auto* start = reinterpret_cast<const std::byte*>(static_cast<const ThunkContext*>(&context));
@@ -143,7 +83,7 @@ bool ends_block(const Insn& insn, OpClass op_class) {
     case OpClass::HostAlu:
       return false;
     case OpClass::System:
-      return !is_quiet(insn.mnemonic);
+      return !isa::is_quiet(insn.mnemonic);
     case OpClass::Undefined:
       return true;
     case OpClass::Cpp:
@@ -230,7 +170,7 @@ void BlockBuilder::choose_handler(const Insn& insn, Mode mode, OpClass op_class,
       return choose_host_handler(insn, mode, draft);
     case OpClass::System:
       op.system = isa::system_op(insn.mnemonic);
-      op.handler = is_quiet(insn.mnemonic) ? quiet_system_handler : system_handler;
+      op.handler = isa::is_quiet(insn.mnemonic) ? quiet_system_handler : system_handler;
       return;
     case OpClass::Cpp:
       for (const Handler handler : {branch_handler(insn, mode), stack_handler(insn, mode), string_handler(insn),
@@ -355,7 +295,7 @@ void BlockBuilder::in_ram(Block& block, std::uint64_t linear, Mode mode, const x
   std::size_t marked = 0;
   unsigned at = 0;
   bool open = true;
-  const unsigned limit = mode.has(Mode::kSingle) ? 1 : kMaxInstructions;
+  const unsigned limit = mode.has(Mode::kSingle) || mode.has(Mode::kAlone) ? 1 : kMaxInstructions;
   while (open && block.count < limit && at < available) {
     const std::size_t wanted = std::min(available, at + isa::kMaxInsnLength);
     if (wanted > marked) {

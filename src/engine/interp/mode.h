@@ -22,6 +22,7 @@ struct Mode {
     kSse = 1 << 8,      ///< … nor do SSE
     kAvx = 1 << 9,      ///< … nor AVX
     kSingle = 1 << 10,  ///< one instruction a block
+    kAlone = 1 << 6,    ///< the same, repetitions at once: another engine executes the rest
     kUser = 1 << 11,    ///< CPL 3: other pages may be fetched from, but the code is the same
   };
   bool has(std::uint32_t bits) const { return (key & bits) == bits; }

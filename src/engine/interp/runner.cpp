@@ -120,9 +120,12 @@ std::optional<Exit> Runner::boundary() {
 }
 
 std::optional<Exit> Runner::step() {
-  mode_.key |= Mode::kSingle;
+  const Mode mode = mode_;
+  if (!mode_.has(Mode::kSingle)) mode_.key |= Mode::kAlone;
   space_ = epoch_ << 16 | mode_.key;
-  if (std::optional<Exit> exit = guarded([this] { execute_one(); })) return exit;
+  std::optional<Exit> exit = guarded([this] { execute_one(); });
+  mode_ = mode;
+  if (exit) return exit;
   return debugger_stop();
 }
 
