@@ -4,12 +4,10 @@
 #include <array>
 #include <csetjmp>
 #include <cstring>
-#include <random>
 #include <set>
 
 #include "engine/guest_program.h"
-#include "isa/decoder.h"
-#include "isa/op_table.h"
+#include "engine/random_instructions.h"
 
 /// Random instructions of the class that the host executes, run on the interpreter and directly: whatever thunks load,
 /// encode and store must come out the same. (Whether the host is right is not the question here.)
@@ -17,7 +15,6 @@ namespace doppel::engine::test {
 namespace {
 
 using isa::Insn;
-using isa::OperandKind;
 
 /// Everything an instruction can see or change, at an address that absolute 32-bit addressing reaches.
 struct alignas(64) NativeState {
@@ -117,112 +114,23 @@ class HostAgreement : public GuestProgram, public ::testing::WithParamInterface<
     return vector;
   }
 
-  std::mt19937_64 random_{12345};
-  isa::Decoder decoder_{cpuid};
+  RandomInstructions random_{cpuid, 12345};
 
-  std::uint64_t number() {
-    switch (random_() % 4) {
-      case 0:
-        return random_() % 64;
-      case 1:
-        return ~(random_() % 64);
-      case 2:
-        return std::uint64_t{1} << random_() % 64;
-      default:
-        return random_();
-    }
-  }
-
-  /// Random bytes of instruction; more of those that are likely to be one.
-  std::vector<std::byte> random_bytes() {
-    std::vector<std::byte> bytes;
-    const auto add = [&](unsigned value) { bytes.push_back(static_cast<std::byte>(value)); };
-    if (random_() % 4 == 0) add(0x66);
-    if (random_() % 6 == 0) add(random_() % 2 != 0 ? 0xF2 : 0xF3);
-    if (random_() % 12 == 0) add(0xF0);
-    const unsigned kind = random_() % 8;
-    if (kind < 3) {
-      if (random_() % 2 != 0) add(0x40 | random_() % 16);
-      add(random_());
-    } else if (kind < 6) {
-      if (random_() % 2 != 0) add(0x40 | random_() % 16);
-      add(0x0F);
-      if (random_() % 3 == 0) add(random_() % 2 != 0 ? 0x38 : 0x3A);
-      add(random_());
-    } else if (random_() % 2 != 0) {
-      bytes.clear();
-      add(0xC5);
-      add(random_());
-      add(random_());
-    } else {
-      bytes.clear();
-      add(0xC4);
-      add((random_() & 0xE0) | (1 + random_() % 3));
-      add(random_());
-      add(random_());
-    }
-    while (bytes.size() < isa::kMaxInsnLength) add(random_());
-    return bytes;
-  }
-
-  /// Points the memory operand into the buffer by setting its base register; false where that cannot be.
-  bool place_memory(const Insn& insn) {
-    if (insn.mem.address_size != 8 || insn.mem.gather) return false;
-    bool has_memory = false;
-    for (unsigned i = 0; i < insn.operand_count; ++i) has_memory |= insn.op[i].kind == OperandKind::Memory;
-    if (!has_memory) return true;
-    const auto& mem = insn.mem;
-    if (mem.base >= isa::kRipRegister || mem.base == x86::kRsp || mem.base == mem.index) return false;
-    if (mem.segment == SegReg::Fs || mem.segment == SegReg::Gs) return false;
-    std::uint64_t address = kBuffer + 1024 + (random_() % 8 != 0 ? 64 * (random_() % 16) : random_() % 1024);
-    if (mem.index != isa::kNoRegister) {
-      native().gpr[mem.index] = number();
-      address -= native().gpr[mem.index] * mem.scale;
-    }
-    native().gpr[mem.base] = address - static_cast<std::uint64_t>(mem.displacement);
-    // Bit offsets reach out of the operand, but must not leave the buffer.
-    const bool bits = insn.mnemonic == ZYDIS_MNEMONIC_BT || insn.mnemonic == ZYDIS_MNEMONIC_BTS ||
-                      insn.mnemonic == ZYDIS_MNEMONIC_BTR || insn.mnemonic == ZYDIS_MNEMONIC_BTC;
-    if (bits && insn.op[1].kind == OperandKind::Gpr) {
-      if (insn.op[1].reg == mem.base || insn.op[1].reg == mem.index) return false;
-      native().gpr[insn.op[1].reg] = random_() % 16000 - 8000;
-    }
-    return true;
-  }
-
-  void randomize() {
-    for (std::uint64_t& value : native().gpr) value = number();
-    native().rflags = (random_() & kStatus) | 2 | x86::rflags::kIf;
-    for (x86::Ymm& ymm : native().ymm) {
-      for (std::uint64_t& value : ymm.qword) value = number();
-    }
-    native().fpu = {};
-    native().fpu.mxcsr = random_() % 8 != 0 ? 0x1F80 | (random_() & 0xE040) : 0x1F80 & ~(1U << (7 + random_() % 6));
-    native().fpu.fcw = static_cast<std::uint16_t>(0x37F | (random_() & 0xF00));
-    native().fpu.ftw = static_cast<std::uint8_t>(random_());
-    native().fpu.fsw = static_cast<std::uint16_t>((random_() % 8) << 11);
-    for (auto& st : native().fpu.st) {
-      st.significand = random_() | std::uint64_t{1} << 63;
-      st.sign_exponent = static_cast<std::uint16_t>((0x3FFF + random_() % 16) | (random_() & 0x8000));
-    }
+  /// Into native(), with the memory operand in the buffer; false where that cannot be.
+  bool randomize(const Insn& insn) {
+    x86::CpuState made;
+    random_.fill(made);
+    native().gpr = made.gpr;
+    native().gpr[x86::kRsp] = random_.number();
+    native().ymm = made.ymm;
+    native().fpu = made.fpu;
+    native().rflags = (random_.bits()() & kStatus) | 2 | x86::rflags::kIf;
     auto* buffer = reinterpret_cast<std::uint64_t*>(kBuffer);
-    for (std::size_t i = 0; i < kBufferSize / 8; ++i) buffer[i] = number();
-  }
-
-  static std::string text(std::span<const std::byte> bytes) {
-    ZydisDisassembledInstruction shown;
-    ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, 0, bytes.data(), bytes.size(), &shown);
-    return shown.text;
-  }
-
-  bool usable(const Insn& insn) const {
-    if (isa::op_class(insn) != isa::OpClass::HostAlu) return false;
-    for (unsigned i = 0; i < insn.operand_count; ++i) {
-      const isa::Operand& operand = insn.op[i];
-      if (operand.kind == OperandKind::Gpr && operand.reg == x86::kRsp) return false;
-    }
-    // FDP and FIP differ by where the code is, and FNSTENV and its like are helpers anyway.
-    return true;
+    for (std::size_t i = 0; i < kBufferSize / 8; ++i) buffer[i] = random_.number();
+    const bool based = insn.mem.segment == SegReg::Fs || insn.mem.segment == SegReg::Gs;
+    if (RandomInstructions::has_memory(insn) && (insn.mem.address_size != 8 || based)) return false;
+    const std::uint64_t offset = random_.one_in(8) ? random_.below(1024) : 64 * random_.below(16);
+    return random_.place_memory(insn, kBuffer + 1024 + offset, 0, native().gpr);
   }
 };
 
@@ -231,12 +139,9 @@ TEST_P(HostAgreement, random_instructions) {
   std::set<ZydisMnemonic> seen;
   unsigned failures = 0;
   for (unsigned done = 0; done < kInstructions && failures < 20;) {
-    std::vector<std::byte> bytes = random_bytes();
     Insn insn;
-    if (decoder_.decode(bytes, isa::CodeSize::Bits64, true, insn) != isa::DecodeStatus::Ok || !usable(insn)) continue;
-    randomize();
-    if (!place_memory(insn)) continue;
-    bytes.resize(insn.length);
+    const std::vector<std::byte> bytes = random_.instruction(isa::CodeSize::Bits64, insn);
+    if (!randomize(insn)) continue;
     ++done;
     seen.insert(insn.mnemonic);
 
@@ -254,7 +159,7 @@ TEST_P(HostAgreement, random_instructions) {
 
     const int trap = run_natively(bytes);
     const ExitReason reason = run();
-    const std::string what = text(bytes);
+    const std::string what = disassembled(bytes, isa::CodeSize::Bits64);
     const unsigned before =
         static_cast<unsigned>(testing::UnitTest::GetInstance()->current_test_info()->result()->total_part_count());
     ASSERT_EQ(reason, ExitReason::Halted) << what;

@@ -62,6 +62,8 @@ bool Emitter::linear_address(const SourceInsn& source, HostReg& out) {
   const isa::MemoryOperand& mem = source.insn.mem;
   const bool based = mem.segment == SegReg::Fs || mem.segment == SegReg::Gs;
   if (based && (!mode_.code_64 || mem.address_size != 8)) return false;
+  // A code segment is never written to, and need not be readable.
+  if (!mode_.code_64 && mem.segment == SegReg::Cs) return false;
   if (!effective_address(source, out)) return false;
   if (!based) return true;
   a_.mov(host::rcx, env(mem.segment == SegReg::Fs ? DOPPEL_ENV(fs_base) : DOPPEL_ENV(gs_base)));

@@ -132,12 +132,30 @@ class Writer {
     return true;
   }
 
+  /// VEX.W, where it does not ask for 64-bit general registers that other modes do not have (SDM vol. 2, 2.3.4).
+  bool wide() const {
+    if (!encoding_.w || source_.insn.code_size == isa::CodeSize::Bits64) return encoding_.w;
+    switch (source_.insn.mnemonic) {
+      case ZYDIS_MNEMONIC_VMOVD:
+      case ZYDIS_MNEMONIC_VPINSRD:
+      case ZYDIS_MNEMONIC_VPEXTRD:
+      case ZYDIS_MNEMONIC_VCVTSI2SD:
+      case ZYDIS_MNEMONIC_VCVTSI2SS:
+        return false;
+      default:
+        break;
+    }
+    const auto* end = source_.insn.op.begin() + source_.insn.operand_count;
+    return std::none_of(source_.insn.op.begin(), end,
+                        [](const Operand& operand) { return operand.kind == OperandKind::Gpr; });
+  }
+
   void prefixes_vex() {
     const unsigned map = static_cast<unsigned>(encoding_.map);  // 1: 0F, 2: 0F38, 3: 0F3A, as VEX.mmmmm
     const unsigned pp = encoding_.operand_size ? 1 : encoding_.repeat == 0xF3 ? 2 : encoding_.repeat == 0xF2 ? 3 : 0;
     put(0xC4);
     put((r_ ? 0U : 0x80) | (x_ ? 0U : 0x40) | (b_ ? 0U : 0x20) | map);
-    put((encoding_.w ? 0x80U : 0) | (~unsigned{vvvv_} & 0xF) << 3 | (encoding_.l ? 4U : 0) | pp);
+    put((wide() ? 0x80U : 0) | (~unsigned{vvvv_} & 0xF) << 3 | (encoding_.l ? 4U : 0) | pp);
   }
 
   void modrm_and_memory() {

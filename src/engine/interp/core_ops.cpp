@@ -123,8 +123,9 @@ void run_mmx(ThunkContext* thunk_context, const DecodedOp* op) {
   enter_mmx(context.cpu.state.fpu);
   try {
     run(context, op);
-  } catch (...) {
-    context.cpu.state.fpu = before;
+  } catch (const x86::Fault& fault) {
+    // A conversion that raises #XM has entered MMX mode and recorded why in MXCSR, as on the host.
+    if (fault.vector != x86::vector::kXm) context.cpu.state.fpu = before;
     throw;
   }
   mark_written(context.cpu.state.fpu, *op->insn);
