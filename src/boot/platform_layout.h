@@ -21,7 +21,7 @@ inline constexpr unsigned kMaxCpus = 16;
 inline constexpr Port kDma1 = 0x00, kDmaPages = 0x80, kPostCode = 0x80, kDma2 = 0xC0, kPic1 = 0x20, kPit = 0x40,
                       kKeyboardData = 0x60, kPort61 = 0x61, kKeyboardCommand = 0x64, kRtcIndex = 0x70, kRtcData = 0x71,
                       kPort92 = 0x92, kPic2 = 0xA0, kElcr = 0x4D0;
-inline constexpr Port kDebugConsole = 0xE9, kFirmwareDebugConsole = 0x402, kDebugExit = 0xF4;
+inline constexpr Port kDebugConsole = 0xE9, kFirmwareDebugConsole = 0x402, kDebugExit = 0xF4, kPvPanic = 0x505;
 inline constexpr Port kPciAddress = 0xCF8, kResetControl = 0xCF9, kPciData = 0xCFC;
 /// Written to kResetControl: system reset, hard (bits 1 and 2). The FADT names it as the reset value.
 inline constexpr std::uint8_t kResetValue = 0x06;

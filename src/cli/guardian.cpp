@@ -43,7 +43,7 @@ void close_others(int one, int other) {
 
 }  // namespace
 
-Result<Guardian> Guardian::start(std::function<void()> duty, int keep) {
+Result<Guardian> Guardian::start(const std::function<void()>& duty, int keep) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return system_error("cannot create a pipe");
   const UniqueFd read_end(ends[0]);

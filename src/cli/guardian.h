@@ -16,7 +16,7 @@ class Guardian {
  public:
   /// `keep` stays open in the guardian; no other descriptor does, or whoever reads this process's output would wait for
   /// the guardian's end too.
-  static Result<Guardian> start(std::function<void()> duty, int keep = -1);
+  static Result<Guardian> start(const std::function<void()>& duty, int keep = -1);
   Guardian(Guardian&& other) noexcept;
   Guardian& operator=(Guardian&&) = delete;
   ~Guardian();

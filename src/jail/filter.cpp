@@ -25,13 +25,13 @@ int add_rules(scmp_filter_ctx context, Needs needs) {
     if (!includes(needs, group.needs)) continue;
     for (const Rule& rule : group.rules) {
       const Rule::Condition condition = rule.condition.value_or(Rule::Condition{});
-      const scmp_arg_cmp compare = SCMP_CMP64(condition.argument, SCMP_CMP_MASKED_EQ, condition.mask, condition.value);
+      const scmp_arg_cmp compare{condition.argument, SCMP_CMP_MASKED_EQ, condition.mask, condition.value};
       const int status =
           seccomp_rule_add_array(context, SCMP_ACT_ALLOW, rule.system_call, rule.condition ? 1 : 0, &compare);
       if (status != 0) return status;
     }
   }
-  const scmp_arg_cmp this_process = SCMP_CMP64(0, SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid()), scmp_datum_t{0});
+  const scmp_arg_cmp this_process{0, SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid()), 0};
   for (const int call : allowed_on_this_process()) {
     if (const int status = seccomp_rule_add_array(context, SCMP_ACT_ALLOW, call, 1, &this_process); status != 0)
       return status;

@@ -122,6 +122,10 @@ Result<void> Machine::Impl::build() {
           [this](int status) {
             requests.post(Outcome{Outcome::Kind::DebugExit, status, {}});
           },
+      .panic =
+          [this] {
+            requests.post(Outcome{Outcome::Kind::Panic, 0, panic_watch.reason()});
+          },
       .debug_output = [this](std::uint8_t byte) { debug_log.put(byte); },
   };
   Result<std::unique_ptr<Platform>> made =

@@ -20,7 +20,7 @@ struct Outcome {
   enum class Kind : std::uint8_t {
     PowerOff,     ///< the guest switched itself off
     Reset,        ///< the guest rebooted and no_reboot was asked for
-    Panic,        ///< a Linux guest said "Kernel panic"; `detail` is the line
+    Panic,        ///< the guest said so by pvpanic, or Linux on its console; `detail` is its reason
     TripleFault,  ///< a processor shut down; `detail` says where
     DebugExit,    ///< isa-debug-exit; `status` is (value << 1) | 1, as QEMU's
     Stopped,      ///< stop() was called

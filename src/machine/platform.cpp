@@ -65,7 +65,8 @@ Platform::Platform(std::unique_ptr<memory::GuestMemory> memory, const Identity& 
       pci_high_memory_(pci_bus_, layout::pci_high_window(memory_->end()), false),
       vm_gen_id_(*memory_, layout::kVmGenId, std::bit_cast<devices::VmGenId::Guid>(identity.vm_generation_id)),
       debug_console_([this](std::uint8_t byte) { events_.debug_output(byte); }),
-      debug_exit_([this](std::uint32_t status) { events_.debug_exit(static_cast<int>(status)); }) {
+      debug_exit_([this](std::uint32_t status) { events_.debug_exit(static_cast<int>(status)); }),
+      pv_panic_([this] { events_.panic(); }) {
   for (unsigned i = 0; i < cpu_timers.size(); ++i) {
     const irq::LocalApic::Config config{.apic_id = i, .bootstrap = i == 0};
     local_apics_.push_back(std::make_unique<devices::LocalApicDevice>(config, apic_bus_, clock, *cpu_timers[i]));
@@ -114,6 +115,7 @@ Result<void> Platform::map_devices() {
       {ports_, layout::kDebugConsole, 1, debug_console_, &debug_lock_, "debug_console"},
       {ports_, layout::kFirmwareDebugConsole, 1, debug_console_, &debug_lock_, "firmware_debug_console"},
       {ports_, layout::kDebugExit, 4, debug_exit_, &debug_lock_, "debug_exit"},
+      {ports_, layout::kPvPanic, 1, pv_panic_, &debug_lock_, "pvpanic"},
       {mmio_, layout::kPciWindowStart, layout::kPciWindowEnd - layout::kPciWindowStart, pci_memory_, nullptr,
        "pci_memory"},
       {mmio_, layout::kPciEcamBase, layout::kPciEcamBytes, pci_ecam_, nullptr, "pci_ecam"},

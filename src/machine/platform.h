@@ -23,6 +23,7 @@
 #include "devices/pci_host.h"
 #include "devices/pit8254.h"
 #include "devices/port92.h"
+#include "devices/pvpanic.h"
 #include "devices/reset_control.h"
 #include "devices/vm_gen_id.h"
 #include "irq/apic_bus.h"
@@ -47,6 +48,7 @@ class Platform {
     std::function<void()> power_off;
     std::function<void()> reset;
     std::function<void(int status)> debug_exit;
+    std::function<void()> panic;                          ///< by pvpanic
     std::function<void(std::uint8_t byte)> debug_output;  ///< ports E9h and 402h
   };
 
@@ -115,6 +117,7 @@ class Platform {
   devices::VmGenId vm_gen_id_;
   devices::DebugConsole debug_console_;
   devices::DebugExit debug_exit_;
+  devices::PvPanic pv_panic_;
   std::array<std::unique_ptr<SerialPort>, 4> serial_;
   PciDevices pci_devices_;
   std::mutex debug_lock_;  ///< of the debug ports, which have none of their own

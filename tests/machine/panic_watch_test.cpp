@@ -32,5 +32,13 @@ TEST(PanicWatch, OverlongLinesAreForgotten) {
   EXPECT_EQ(panics_in({line, "---[ end Kernel panic - not syncing: x ]---\n"}), std::vector<std::string>{});
 }
 
+TEST(PanicWatch, KnowsTheReasonBeforeTheReportIsWhole) {
+  PanicWatch watch([](const std::string&) { FAIL() << "the report is not whole"; });
+  EXPECT_EQ(watch.reason(), "no reason on its console");
+  constexpr std::string_view kLine = "[    1.0] Kernel panic - not syncing: sysrq triggered crash\r\n";
+  watch.feed(std::as_bytes(std::span{kLine}));
+  EXPECT_EQ(watch.reason(), "sysrq triggered crash");
+}
+
 }  // namespace
 }  // namespace doppel::machine

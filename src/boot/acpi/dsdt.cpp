@@ -68,6 +68,9 @@ Bytes isa_devices() {
                  resource_template({io(layout::kPort92, 1), io(layout::kDebugConsole, 1), io(layout::kDebugExit, 4),
                                     io(layout::kFirmwareDebugConsole, 1),
                                     io(layout::kPmBase, layout::kPmEnd - layout::kPmBase)})),
+      // What QEMU's specification of pvpanic names it, and operating systems know it by.
+      device("PEVT", concat({name("_HID", aml::string("QEMU0001")),
+                             name("_CRS", resource_template({io(layout::kPvPanic, 1)}))})),
       serial_ports(),
   });
 }
