@@ -54,13 +54,6 @@ TEST(Run, APanicIsReportedPlainly) {
   EXPECT_THAT(doppel.errors(), HasSubstr("panic"));
 }
 
-TEST(Run, APanicThatIsToldByPvpanicIsReportedToo) {
-  const RunResult result =
-      run_doppel({"run", "-c", "printf '\\001' | dd of=/dev/port bs=1 seek=$((0x505)); sleep 1000"});
-  EXPECT_EQ(result.status, 120) << result.errors;
-  EXPECT_THAT(result.errors, HasSubstr("panicked"));
-}
-
 TEST(Run, TheConsoleQuitsOnItsEscape) {
   DoppelProcess doppel({"run"}, DoppelProcess::Terminal::Pty);
   ASSERT_TRUE(doppel.expect("# ")) << doppel.output() << doppel.errors();
