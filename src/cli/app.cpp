@@ -81,6 +81,14 @@ void add_run(CLI::App& app, Arguments& arguments) {
                    "a disk image; options: format=raw|qcow2, readonly, serial=TEXT, cache=MODE, discard=on|off")
       ->type_name("FILE[,OPTION...]")
       ->allow_extra_args(false);
+  command
+      ->add_option("--net", options.nets,
+                   "a network card: user[,publish=HOST:GUEST[/udp]][,restrict], tap,ifname=NAME, or none (the default)")
+      ->type_name("KIND[,OPTION...]")
+      ->allow_extra_args(false);
+  command->add_option("--mac", options.macs, "the MAC address of a network card; the first is for the first card")
+      ->type_name("MAC")
+      ->allow_extra_args(false);
   command->add_option("-m,--memory", options.memory, "RAM, 64M or more")->type_name("SIZE")->capture_default_str();
   command->add_option("--cpus", options.cpus, "processors, 1 to 16")->type_name("N")->capture_default_str();
   command->add_option("--engine", options.engine, "what executes the guest: auto, dbt or interp")

@@ -12,6 +12,7 @@
 #include "boot/kernel.h"
 #include "cli/command_protocol.h"
 #include "cli/run_disk.h"
+#include "cli/run_network.h"
 #include "cli/units.h"
 #include "control/registry.h"
 
@@ -175,6 +176,9 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
     if (!disk) return disk.error();
     config.disks.push_back(*std::move(disk));
   }
+  Result<std::vector<machine::NetworkConfig>> networks = parse_networks(options.nets, options.macs);
+  if (!networks) return networks.error();
+  config.networks = *std::move(networks);
   if (auto added = add_kernel(options, config); !added) return added.error();
   if (auto added = add_initrds(options, config); !added) return added.error();
   for (const std::string& text : options.modules) {

@@ -18,6 +18,8 @@ struct RunOptions {
   std::optional<std::string> command{};  ///< of -c
 
   std::vector<std::string> disks{};  ///< of --disk, as written
+  std::vector<std::string> nets{};   ///< of --net
+  std::vector<std::string> macs{};   ///< of --mac
 
   std::string memory = "1G";
   std::string cpus = "1";

@@ -1,10 +1,13 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "net/user_network.h"
 #include "storage/disk.h"
 
 namespace doppel::machine {
@@ -29,6 +32,14 @@ struct DiskConfig {
   storage::DiskOptions options;
 };
 
+/// A network card and what it is plugged into.
+struct NetworkConfig {
+  enum class Kind : std::uint8_t { User, Tap } kind = Kind::User;
+  net::UserNetworkConfig user;
+  std::string interface;                           ///< of Kind::Tap
+  std::optional<std::array<std::uint8_t, 6>> mac;  ///< random if not given
+};
+
 /// Everything that makes one machine differ from another. Plain data; Machine::create checks it.
 struct MachineConfig {
   std::string name;
@@ -42,6 +53,7 @@ struct MachineConfig {
   std::string command_line;
 
   std::vector<DiskConfig> disks;
+  std::vector<NetworkConfig> networks;
 
   /// A guest's reboot ends the machine instead (Outcome::Reset).
   bool no_reboot = false;

@@ -7,6 +7,7 @@
 #include "devices/virtio/device.h"
 #include "machine/config.h"
 #include "memory/guest_memory.h"
+#include "net/reactor.h"
 
 namespace doppel::machine {
 
@@ -19,8 +20,10 @@ class PciDevices {
   const std::vector<std::unique_ptr<devices::virtio::Device>>& all() const { return all_; }
 
  private:
+  Result<void> add_networks(const MachineConfig& config, memory::GuestMemory& memory);
   Result<void> add_disks(const MachineConfig& config, memory::GuestMemory& memory);
 
+  std::unique_ptr<net::Reactor> reactor_;  ///< where a device needs one
   std::vector<std::unique_ptr<devices::virtio::Device>> all_;
 };
 

@@ -84,6 +84,7 @@ class Device : public bus::PciFunction {
   bool has_feature(unsigned bit) const { return (driver_features_ >> bit & 1) != 0; }
   /// Whether the driver works with the device: it is up, not failed, not paused.
   bool is_active() const;
+  bool is_paused() const { return paused_; }
   /// Takes the next request of a queue; false when there is none, or the driver has broken the queue, which fails the
   /// device.
   bool take(unsigned queue, Chain& chain);

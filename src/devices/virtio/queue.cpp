@@ -150,19 +150,23 @@ void Queue::write_used(std::uint64_t offset, std::uint16_t value) {
   memory_.note_device_write(device_area + offset, sizeof value);
 }
 
-void Queue::push(std::uint16_t head, std::uint32_t written) {
+void Queue::fill(std::uint16_t head, std::uint32_t written) {
   if (!enabled_) return;
   const std::uint64_t offset = kRingOffset + kUsedElement * (next_used_ % size);
   store_le(used_ + offset, std::uint32_t{head});
   store_le(used_ + offset + 4, written);
   memory_.note_device_write(device_area + offset, kUsedElement);
-  write_used(kIndexOffset, ++next_used_);
+  ++next_used_;
+}
+
+void Queue::publish() {
+  if (enabled_) write_used(kIndexOffset, next_used_);
 }
 
 void Queue::want_notification() {
   if (!enabled_) return;
   if (event_index_) {
-    write_used(kRingOffset + kUsedElement * size, next_avail_);
+    write_used(kRingOffset + kUsedElement * size, avail_index());
   } else if (load_shared(used_ + kFlagsOffset) != 0) {
     write_used(kFlagsOffset, 0);
   }

@@ -44,10 +44,17 @@ class Queue {
   /// Whether the driver has put up more than was popped.
   bool has_requests() const;
   /// Gives a request back, with the number of bytes that the device has written to it.
-  void push(std::uint16_t head, std::uint32_t written);
+  void push(std::uint16_t head, std::uint32_t written) {
+    fill(head, written);
+    publish();
+  }
+  /// The same in two steps, for several requests that belong together: the driver sees what was filled in once it is
+  /// published.
+  void fill(std::uint16_t head, std::uint32_t written);
+  void publish();
 
-  /// Asks for a notification of the next request. Look for requests again after this: one that came before is not
-  /// notified.
+  /// Asks for a notification of the next request that the driver puts up. Look for requests again after this: one that
+  /// came before is not notified.
   void want_notification();
   /// The driver need not tell of new requests for now.
   void refuse_notification();

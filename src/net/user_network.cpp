@@ -1,0 +1,279 @@
+#include "net/user_network.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <slirp/libslirp.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <ctime>
+#include <string_view>
+
+#include "base/log.h"
+#include "base/system_error.h"
+#include "net/checksum.h"
+
+namespace doppel::net {
+namespace {
+
+/// TCP ends here, so a frame may be as large as IP allows: fewer of them, less work for the guest.
+constexpr std::uint16_t kMtu = 65520;
+constexpr std::size_t kEthernetHeader = 14;
+constexpr std::size_t kMostWaiting = 256;
+constexpr std::uint32_t kLongestWait = 60'000;
+
+in_addr ipv4(const char* text) {
+  in_addr address{};
+  inet_pton(AF_INET, text, &address);
+  return address;
+}
+
+std::optional<std::uint16_t> parse_port(std::string_view text) {
+  std::uint16_t port = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (error != std::errc{} || end != text.data() + text.size() || port == 0) return std::nullopt;
+  return port;
+}
+
+/// libslirp's event bits are poll(2)'s in another order.
+struct EventBit {
+  int slirp;
+  short poll;
+  std::uint32_t epoll;
+};
+constexpr EventBit kEventBits[] = {{SLIRP_POLL_IN, POLLIN, EPOLLIN},
+                                   {SLIRP_POLL_OUT, POLLOUT, EPOLLOUT},
+                                   {SLIRP_POLL_PRI, POLLPRI, EPOLLPRI},
+                                   {SLIRP_POLL_ERR, POLLERR, EPOLLERR},
+                                   {SLIRP_POLL_HUP, POLLHUP, EPOLLHUP}};
+
+}  // namespace
+
+/// What libslirp calls. `opaque` is the UserNetwork.
+struct SlirpCallbacks {
+  static ssize_t send_packet(const void* bytes, std::size_t size, void* opaque) {
+    static_cast<UserNetwork*>(opaque)->deliver({static_cast<const std::byte*>(bytes), size});
+    return static_cast<ssize_t>(size);
+  }
+  static void guest_error(const char* message, void*) { log::debug("net", "{}", message); }
+  static std::int64_t clock_get_ns(void*) {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * std::int64_t{1'000'000'000} + now.tv_nsec;
+  }
+  // Router advertisements only, which belong to IPv6.
+  static void* timer_new(SlirpTimerCb, void*, void*) { return nullptr; }
+  static void timer_free(void*, void*) {}
+  static void timer_mod(void*, std::int64_t, void*) {}
+  static void register_poll_fd(int, void*) {}
+  static void unregister_poll_fd(int fd, void* opaque) {
+    auto& network = *static_cast<UserNetwork*>(opaque);
+    network.reactor_.forget(fd);
+    network.sockets_.erase(fd);
+  }
+  static void notify(void*) {}
+};
+
+Result<PublishedPort> PublishedPort::parse(const std::string& text) {
+  PublishedPort port;
+  std::string_view rest = text;
+  if (rest.ends_with("/udp")) port.udp = true;
+  if (rest.ends_with("/udp") || rest.ends_with("/tcp")) rest.remove_suffix(4);
+  const std::size_t last = rest.rfind(':');
+  const std::size_t first = last == std::string_view::npos || last == 0 ? last : rest.rfind(':', last - 1);
+  if (last == std::string_view::npos) {
+    return Error{fmt::format("publish={}: write HOST:GUEST, two port numbers", text)};
+  }
+  const bool with_address = first != std::string_view::npos && first != last;
+  const std::string_view host = rest.substr(with_address ? first + 1 : 0, last - (with_address ? first + 1 : 0));
+  if (with_address) port.host_address = rest.substr(0, first);
+  const auto host_port = parse_port(host);
+  const auto guest_port = parse_port(rest.substr(last + 1));
+  in_addr address{};
+  if (!host_port || !guest_port || inet_pton(AF_INET, port.host_address.c_str(), &address) != 1) {
+    return Error{fmt::format("publish={}: write [ADDRESS:]HOST:GUEST[/udp] with ports from 1 to 65535", text)};
+  }
+  port.host_port = *host_port;
+  port.guest_port = *guest_port;
+  return port;
+}
+
+UserNetwork::UserNetwork(Reactor& reactor, UniqueFd timer) : reactor_(reactor), timer_(std::move(timer)) {}
+
+Result<std::unique_ptr<UserNetwork>> UserNetwork::create(const UserNetworkConfig& config, Reactor& reactor) {
+  UniqueFd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!timer.valid()) return system_error("cannot create a timer");
+  std::unique_ptr<UserNetwork> network(new UserNetwork(reactor, std::move(timer)));
+
+  static constexpr SlirpCb kCallbacks{.send_packet = SlirpCallbacks::send_packet,
+                                      .guest_error = SlirpCallbacks::guest_error,
+                                      .clock_get_ns = SlirpCallbacks::clock_get_ns,
+                                      .timer_new = SlirpCallbacks::timer_new,
+                                      .timer_free = SlirpCallbacks::timer_free,
+                                      .timer_mod = SlirpCallbacks::timer_mod,
+                                      .register_poll_fd = SlirpCallbacks::register_poll_fd,
+                                      .unregister_poll_fd = SlirpCallbacks::unregister_poll_fd,
+                                      .notify = SlirpCallbacks::notify,
+                                      .init_completed = nullptr,
+                                      .timer_new_opaque = nullptr};
+  SlirpConfig slirp{};
+  slirp.version = 1;
+  slirp.restricted = config.restricted ? 1 : 0;
+  slirp.in_enabled = true;
+  slirp.vnetwork = ipv4("10.0.2.0");
+  slirp.vnetmask = ipv4("255.255.255.0");
+  slirp.vhost = ipv4("10.0.2.2");
+  slirp.vdhcp_start = ipv4("10.0.2.15");
+  slirp.vnameserver = ipv4("10.0.2.3");
+  slirp.vhostname = config.host_name.empty() ? nullptr : config.host_name.c_str();
+  slirp.if_mtu = kMtu;
+  slirp.if_mru = kMtu;
+  network->slirp_ = slirp_new(&slirp, &kCallbacks, network.get());
+  if (network->slirp_ == nullptr) return Error{"libslirp cannot start a user-mode network"};
+  for (const PublishedPort& port : config.published) {
+    if (Result<void> published = network->publish(port); !published) return published.error();
+  }
+  return network;
+}
+
+Result<void> UserNetwork::publish(const PublishedPort& port) {
+  if (slirp_add_hostfwd(slirp_, port.udp ? 1 : 0, ipv4(port.host_address.c_str()), port.host_port, ipv4("10.0.2.15"),
+                        port.guest_port) == 0) {
+    return {};
+  }
+  return system_error(
+      fmt::format("cannot publish {} port {} of {}", port.udp ? "UDP" : "TCP", port.host_port, port.host_address));
+}
+
+UserNetwork::~UserNetwork() {
+  reactor_.forget(timer_.get());
+  for (const auto& [fd, socket] : sockets_) reactor_.forget(fd);
+  reactor_.synchronize();
+  if (slirp_ != nullptr) slirp_cleanup(slirp_);
+}
+
+void UserNetwork::attach(Receiver& receiver, std::mutex& lock) {
+  receiver_ = &receiver;
+  lock_ = &lock;
+  reactor_.watch(timer_.get(), EPOLLIN, [this](std::uint32_t) { on_ready(); });
+  const std::lock_guard guard(lock);
+  update_watches();
+}
+
+std::uint16_t UserNetwork::mtu() const {
+  return kMtu;
+}
+
+void UserNetwork::send(const FrameHeader& header, std::span<std::byte> frame) {
+  if (frame.size() < kEthernetHeader) return;
+  if ((header.flags & FrameHeader::kNeedsChecksum) != 0 && !complete_checksum(header, frame)) return;
+  slirp_input(slirp_, reinterpret_cast<const std::uint8_t*>(frame.data()), static_cast<int>(frame.size()));
+}
+
+void UserNetwork::deliver(std::span<const std::byte> frame) {
+  FrameHeader header;
+  header.flags = FrameHeader::kDataValid;
+  if (!blocked() && receiver_ != nullptr && receiver_->receive(header, frame)) {
+    delivered_ = true;
+  } else if (waiting_.size() < kMostWaiting) {
+    waiting_.emplace_back(frame.begin(), frame.end());
+  }
+}
+
+void UserNetwork::resume_receiving() {
+  FrameHeader header;
+  header.flags = FrameHeader::kDataValid;
+  const bool was_blocked = blocked();
+  while (blocked() && receiver_->receive(header, waiting_.front())) waiting_.pop_front();
+  if (was_blocked && !blocked()) update_watches();
+}
+
+void UserNetwork::on_ready() {
+  const std::lock_guard guard(*lock_);
+  poll_sockets();
+  update_watches();
+}
+
+void UserNetwork::poll_sockets() {
+  std::vector<pollfd> fds;
+  std::uint32_t timeout = kLongestWait;
+  slirp_pollfds_fill(
+      slirp_, &timeout,
+      [](int fd, int events, void* opaque) {
+        auto& list = *static_cast<std::vector<pollfd>*>(opaque);
+        pollfd entry{fd, 0, 0};
+        for (const EventBit& each : kEventBits) {
+          if ((events & each.slirp) != 0) entry.events = static_cast<short>(entry.events | each.poll);
+        }
+        list.push_back(entry);
+        return static_cast<int>(list.size() - 1);
+      },
+      &fds);
+  const int ready = ::poll(fds.data(), fds.size(), 0);
+  slirp_pollfds_poll(
+      slirp_, ready < 0 ? 1 : 0,
+      [](int index, void* opaque) {
+        const pollfd& entry = (*static_cast<std::vector<pollfd>*>(opaque))[static_cast<std::size_t>(index)];
+        int events = 0;
+        for (const EventBit& each : kEventBits) {
+          if ((entry.revents & each.poll) != 0) events |= each.slirp;
+        }
+        return events;
+      },
+      &fds);
+}
+
+/// Has the reactor wait for what libslirp waits for.
+void UserNetwork::update_watches() {
+  if (std::exchange(delivered_, false)) receiver_->received_all();
+  for (auto& [fd, socket] : sockets_) socket.wanted = false;
+  std::uint32_t timeout = kLongestWait;
+  if (!blocked()) {
+    slirp_pollfds_fill(
+        slirp_, &timeout,
+        [](int fd, int events, void* opaque) {
+          auto& network = *static_cast<UserNetwork*>(opaque);
+          std::uint32_t wanted = 0;
+          for (const EventBit& each : kEventBits) {
+            if ((events & each.slirp) != 0) wanted |= each.epoll;
+          }
+          const auto [found, is_new] = network.sockets_.try_emplace(fd);
+          if (is_new) {
+            network.reactor_.watch(fd, wanted, [&network](std::uint32_t) { network.on_ready(); });
+          } else if (found->second.events != wanted) {
+            network.reactor_.set_events(fd, wanted);
+          }
+          found->second = {wanted, true};
+          return 0;
+        },
+        this);
+  }
+  for (auto socket = sockets_.begin(); socket != sockets_.end();) {
+    if (socket->second.wanted) {
+      ++socket;
+    } else {
+      // Not only without events: a hang-up would be told again and again.
+      reactor_.forget(socket->first);
+      socket = sockets_.erase(socket);
+    }
+  }
+  arm_timer(timeout);
+}
+
+void UserNetwork::arm_timer(std::uint32_t timeout_ms) {
+  constexpr std::uint32_t kMillisecondsPerSecond = 1000;
+  constexpr long kNanosecondsPerMillisecond = 1'000'000;
+  timeout_ms = std::max(timeout_ms, 1U);
+  itimerspec when{};
+  // With nobody at work libslirp has no deadline: no timer then, and an idle machine stays idle.
+  if (timeout_ms < kLongestWait) {
+    when.it_value.tv_sec = timeout_ms / kMillisecondsPerSecond;
+    when.it_value.tv_nsec = static_cast<long>(timeout_ms % kMillisecondsPerSecond) * kNanosecondsPerMillisecond;
+  }
+  ::timerfd_settime(timer_.get(), 0, &when, nullptr);
+}
+
+}  // namespace doppel::net
