@@ -18,6 +18,7 @@
 #include "cli/guardian.h"
 #include "cli/message.h"
 #include "cli/session.h"
+#include "control/unix_socket.h"
 #include "debug/gdb_server.h"
 #include "debug/machine_target.h"
 #include "jail/jail.h"
@@ -107,10 +108,15 @@ Result<std::optional<Guardian>> start_guardian(const std::optional<TerminalMode>
   return std::optional<Guardian>(*std::move(guardian));
 }
 
-jail::Needs jail_needs(const RunOptions& options) {
+jail::Needs jail_needs(const RunOptions& options, const machine::MachineConfig& config) {
   jail::Needs needs = jail::Needs::Machine;
   if (!options.gdb.empty()) needs = needs | jail::Needs::Debugger;
-  if (!options.disks.empty()) needs = needs | jail::Needs::Storage;
+  if (!config.disks.empty()) needs = needs | jail::Needs::Storage;
+  for (const machine::NetworkConfig& network : config.networks) {
+    if (network.kind == machine::NetworkConfig::Kind::User) needs = needs | jail::Needs::Network;
+    needs = needs | jail::Needs::Reactor;
+  }
+  if (config.vsock_listener != nullptr) needs = needs | jail::Needs::Reactor;
   return needs;
 }
 
@@ -138,6 +144,11 @@ int run_machine(const RunOptions& options, machine::MachineConfig config,
     Result<Endpoints> opened = Endpoints::open(registration->paths());
     if (!opened) return fail(exit_status::kHostFailure, opened.error());
     endpoints.emplace(*std::move(opened));
+    if (!options.command) {
+      Result<UniqueFd> vsock = control::listen_unix(registration->paths().vsock_socket());
+      if (!vsock) return fail(exit_status::kHostFailure, vsock.error());
+      config.vsock_listener = std::make_shared<UniqueFd>(*std::move(vsock));
+    }
   } else if (options.detach || !options.name.empty()) {
     return fail(exit_status::kHostFailure, runtime.error());
   } else {
@@ -179,7 +190,7 @@ int run_machine(const RunOptions& options, machine::MachineConfig config,
   Session session({options, **machine, **main_loop, **output_loop, *signals, terminal ? &*terminal : nullptr,
                    std::move(endpoints)});
   if (jail) {
-    if (const auto sealed = jail->seal(jail_needs(options)); !sealed) {
+    if (const auto sealed = jail->seal(jail_needs(options, (*machine)->config())); !sealed) {
       return fail(exit_status::kHostFailure,
                   Error{sealed.error().message + ": doppel run --jail off does without, at your own risk"});
     }

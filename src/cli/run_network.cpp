@@ -43,6 +43,7 @@ Result<void> apply_user(const std::string& key, const std::string& value, net::U
 Result<NetworkConfig> parse_network(const std::string& text) {
   const OptionList list = OptionList::parse(text);
   NetworkConfig network;
+  std::string interface;
   if (list.first == "tap") {
     network.kind = NetworkConfig::Kind::Tap;
   } else if (list.first != "user") {
@@ -56,14 +57,16 @@ Result<NetworkConfig> parse_network(const std::string& text) {
     } else if (network.kind == NetworkConfig::Kind::User) {
       if (const Result<void> applied = apply_user(key, value, network.user); !applied) return applied.error();
     } else if (key == "ifname") {
-      network.interface = value;
+      interface = value;
     } else {
       return Error{fmt::format("unknown option {}: tap has ifname and mac", key)};
     }
   }
-  if (network.kind == NetworkConfig::Kind::Tap && network.interface.empty()) {
-    return Error{"a tap needs the name of its interface: tap,ifname=tap0"};
-  }
+  if (network.kind == NetworkConfig::Kind::User) return network;
+  if (interface.empty()) return Error{"a tap needs the name of its interface: tap,ifname=tap0"};
+  Result<net::TapInterface> tap = net::TapInterface::open(interface);
+  if (!tap) return tap.error();
+  network.tap = std::make_shared<net::TapInterface>(*std::move(tap));
   return network;
 }
 

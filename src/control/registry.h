@@ -23,6 +23,8 @@ struct VmPaths {
   std::string pid() const { return directory + "/pid"; }
   std::string control_socket() const { return directory + "/control.sock"; }
   std::string console_socket() const { return directory + "/console.sock"; }
+  /// Leads to the guest's vsock ports.
+  std::string vsock_socket() const { return directory + "/vsock.sock"; }
   std::string console_log() const { return directory + "/console.log"; }
   /// The other half of the console's log (console_log.h).
   std::string other_console_log() const { return directory + "/console.log.1"; }

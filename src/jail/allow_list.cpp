@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/if_tun.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -155,11 +156,19 @@ constexpr auto kNetwork = std::to_array<Rule>({
     {SCMP_SYS(epoll_pwait)},
 });
 
-constexpr std::array<Group, 4> kGroups{{
+constexpr auto kReactor = std::to_array<Rule>({
+    {SCMP_SYS(epoll_ctl)},
+    {SCMP_SYS(epoll_wait)},
+    {SCMP_SYS(epoll_pwait)},
+    when(SCMP_SYS(ioctl), 1, TUNSETOFFLOAD),
+});
+
+constexpr std::array<Group, 5> kGroups{{
     {Needs::Machine, kMachine},
     {Needs::Debugger, kDebugger},
     {Needs::Storage, kStorage},
     {Needs::Network, kNetwork},
+    {Needs::Reactor, kReactor},
 }};
 
 /// Job control (SIGSTOP), abort().

@@ -14,6 +14,7 @@ enum class Needs : std::uint8_t {
   Debugger = 1 << 0,  ///< a gdb that comes over TCP
   Storage = 1 << 1,   ///< disks whose images are open files
   Network = 1 << 2,   ///< user-mode networking: sockets made for the guest's connections
+  Reactor = 1 << 3,   ///< waiting for sockets that are open: vsock, tap
 };
 constexpr Needs operator|(Needs a, Needs b) {
   return static_cast<Needs>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));

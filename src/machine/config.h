@@ -3,10 +3,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/fd.h"
+#include "net/tap.h"
 #include "net/user_network.h"
 #include "storage/disk.h"
 
@@ -36,7 +40,7 @@ struct DiskConfig {
 struct NetworkConfig {
   enum class Kind : std::uint8_t { User, Tap } kind = Kind::User;
   net::UserNetworkConfig user;
-  std::string interface;                           ///< of Kind::Tap
+  std::shared_ptr<net::TapInterface> tap;          ///< of Kind::Tap
   std::optional<std::array<std::uint8_t, 6>> mac;  ///< random if not given
 };
 
@@ -54,6 +58,10 @@ struct MachineConfig {
 
   std::vector<DiskConfig> disks;
   std::vector<NetworkConfig> networks;
+  /// The listening Unix socket that leads to the guest's vsock ports; none: no vsock device.
+  std::shared_ptr<UniqueFd> vsock_listener;
+  /// Opens the host's end of a connection that the guest asks for; empty: there are none.
+  std::function<UniqueFd(std::uint32_t port)> vsock_connect;
 
   /// A guest's reboot ends the machine instead (Outcome::Reset).
   bool no_reboot = false;

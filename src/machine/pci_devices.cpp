@@ -6,6 +6,7 @@
 #include "devices/virtio/block.h"
 #include "devices/virtio/entropy.h"
 #include "devices/virtio/network.h"
+#include "devices/virtio/vsock.h"
 #include "net/tap.h"
 #include "net/user_network.h"
 
@@ -28,22 +29,38 @@ virtio::MacAddress random_mac() {
 Result<void> PciDevices::create(const MachineConfig& config, memory::GuestMemory& memory) {
   all_.push_back(std::make_unique<virtio::Entropy>("entropy", memory));
   if (Result<void> added = add_networks(config, memory); !added) return added;
+  if (Result<void> added = add_vsock(config, memory); !added) return added;
   return add_disks(config, memory);
+}
+
+Result<net::Reactor*> PciDevices::reactor() {
+  if (reactor_ == nullptr) {
+    Result<std::unique_ptr<net::Reactor>> made = net::Reactor::create();
+    if (!made) return made.error();
+    reactor_ = *std::move(made);
+  }
+  return reactor_.get();
+}
+
+Result<void> PciDevices::add_vsock(const MachineConfig& config, memory::GuestMemory& memory) {
+  if (config.vsock_listener == nullptr) return {};
+  const Result<net::Reactor*> shared = reactor();
+  if (!shared) return shared.error();
+  all_.push_back(std::make_unique<virtio::Vsock>(
+      virtio::Vsock::Config{
+          .name = "vsock", .listener = std::move(*config.vsock_listener), .connect = config.vsock_connect},
+      **shared, memory));
+  return {};
 }
 
 Result<void> PciDevices::add_networks(const MachineConfig& config, memory::GuestMemory& memory) {
   unsigned number = 0;
   for (const NetworkConfig& network : config.networks) {
-    if (reactor_ == nullptr) {
-      Result<std::unique_ptr<net::Reactor>> reactor = net::Reactor::create();
-      if (!reactor) return reactor.error();
-      reactor_ = *std::move(reactor);
-    }
+    const Result<net::Reactor*> shared = reactor();
+    if (!shared) return shared.error();
     std::unique_ptr<net::Backend> backend;
     if (network.kind == NetworkConfig::Kind::Tap) {
-      Result<std::unique_ptr<net::Tap>> tap = net::Tap::open(network.interface, *reactor_);
-      if (!tap) return tap.error();
-      backend = *std::move(tap);
+      backend = std::make_unique<net::Tap>(std::move(*network.tap), *reactor_);
     } else {
       Result<std::unique_ptr<net::UserNetwork>> user = net::UserNetwork::create(network.user, *reactor_);
       if (!user) return user.error();

@@ -20,7 +20,10 @@ class PciDevices {
   const std::vector<std::unique_ptr<devices::virtio::Device>>& all() const { return all_; }
 
  private:
+  /// The machine's one, made when it is first asked for.
+  Result<net::Reactor*> reactor();
   Result<void> add_networks(const MachineConfig& config, memory::GuestMemory& memory);
+  Result<void> add_vsock(const MachineConfig& config, memory::GuestMemory& memory);
   Result<void> add_disks(const MachineConfig& config, memory::GuestMemory& memory);
 
   std::unique_ptr<net::Reactor> reactor_;  ///< where a device needs one

@@ -32,7 +32,7 @@ std::uint16_t mtu_of(const std::string& interface) {
 
 }  // namespace
 
-Result<std::unique_ptr<Tap>> Tap::open(const std::string& interface, Reactor& reactor) {
+Result<TapInterface> TapInterface::open(const std::string& interface) {
   if (interface.empty() || interface.size() >= IFNAMSIZ) {
     return Error{fmt::format("ifname={}: the name of an interface has 1 to {} characters", interface, IFNAMSIZ - 1)};
   }
@@ -49,21 +49,21 @@ Result<std::unique_ptr<Tap>> Tap::open(const std::string& interface, Reactor& re
   }
   const int header_size = sizeof(FrameHeader);
   if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &header_size) != 0) return system_error("cannot configure " + interface);
-  return std::unique_ptr<Tap>(new Tap(reactor, std::move(fd), mtu_of(interface)));
+  return TapInterface{std::move(fd), mtu_of(interface)};
 }
 
-Tap::Tap(Reactor& reactor, UniqueFd fd, std::uint16_t mtu)
-    : reactor_(reactor), fd_(std::move(fd)), mtu_(mtu), buffer_(sizeof(FrameHeader) + kMaxFrame) {}
+Tap::Tap(TapInterface interface, Reactor& reactor)
+    : interface_(std::move(interface)), reactor_(reactor), buffer_(sizeof(FrameHeader) + kMaxFrame) {}
 
 Tap::~Tap() {
-  reactor_.forget(fd_.get());
+  reactor_.forget(interface_.fd.get());
   reactor_.synchronize();
 }
 
 void Tap::attach(Receiver& receiver, std::mutex& lock) {
   receiver_ = &receiver;
   lock_ = &lock;
-  reactor_.watch(fd_.get(), EPOLLIN, [this](std::uint32_t) { on_ready(); });
+  reactor_.watch(interface_.fd.get(), EPOLLIN, [this](std::uint32_t) { on_ready(); });
 }
 
 void Tap::set_receive_offloads(const Offloads& offloads) {
@@ -72,14 +72,14 @@ void Tap::set_receive_offloads(const Offloads& offloads) {
   if (offloads.tso4) flags |= TUN_F_TSO4;
   if (offloads.tso6) flags |= TUN_F_TSO6;
   if (offloads.ecn) flags |= TUN_F_TSO_ECN;
-  ::ioctl(fd_.get(), TUNSETOFFLOAD, flags);
+  ::ioctl(interface_.fd.get(), TUNSETOFFLOAD, flags);
 }
 
 void Tap::send(const FrameHeader& header, std::span<std::byte> frame) {
   FrameHeader copy = header;
   const std::array<iovec, 2> parts{iovec{&copy, sizeof copy}, iovec{frame.data(), frame.size()}};
   // A full interface drops, as Ethernet does.
-  [[maybe_unused]] const ssize_t sent = ::writev(fd_.get(), parts.data(), parts.size());
+  [[maybe_unused]] const ssize_t sent = ::writev(interface_.fd.get(), parts.data(), parts.size());
 }
 
 bool Tap::deliver() {
@@ -92,16 +92,16 @@ bool Tap::deliver() {
 }
 
 void Tap::resume_receiving() {
-  if (waiting_ != 0 && deliver()) reactor_.set_events(fd_.get(), EPOLLIN);
+  if (waiting_ != 0 && deliver()) reactor_.set_events(interface_.fd.get(), EPOLLIN);
 }
 
 void Tap::on_ready() {
   const std::lock_guard guard(*lock_);
   for (int i = 0; i < kBurst && waiting_ == 0; ++i) {
-    const ssize_t got = ::read(fd_.get(), buffer_.data(), buffer_.size());
+    const ssize_t got = ::read(interface_.fd.get(), buffer_.data(), buffer_.size());
     if (got < static_cast<ssize_t>(sizeof(FrameHeader))) break;
     waiting_ = static_cast<std::size_t>(got);
-    if (!deliver()) reactor_.set_events(fd_.get(), 0);
+    if (!deliver()) reactor_.set_events(interface_.fd.get(), 0);
   }
   receiver_->received_all();
 }

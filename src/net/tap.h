@@ -11,16 +11,25 @@
 
 namespace doppel::net {
 
-/// A tap interface of the host (linux/if_tun.h), which needs CAP_NET_ADMIN or an interface that was made for this user.
-/// The host's kernel takes checksums and segments over, both ways.
+/// A tap interface of the host (linux/if_tun.h), which needs CAP_NET_ADMIN or an interface that was made for this user:
+/// to be opened before a machine gives up its privileges.
+struct TapInterface {
+  UniqueFd fd;
+  std::uint16_t mtu = 0;
+
+  /// Opens `name`, or makes an interface of that name.
+  static Result<TapInterface> open(const std::string& name);
+};
+
+/// A network card at a tap interface. The host's kernel takes checksums and segments over, both ways.
 class Tap : public Backend {
  public:
-  /// Opens `interface`, or makes one of that name. `reactor` outlives it.
-  static Result<std::unique_ptr<Tap>> open(const std::string& interface, Reactor& reactor);
+  /// `reactor` outlives it.
+  Tap(TapInterface interface, Reactor& reactor);
   ~Tap() override;
 
   void attach(Receiver& receiver, std::mutex& lock) override;
-  std::uint16_t mtu() const override { return mtu_; }
+  std::uint16_t mtu() const override { return interface_.mtu; }
   bool receives_offloads() const override { return true; }
   void set_receive_offloads(const Offloads& offloads) override;
   void send(const FrameHeader& header, std::span<std::byte> frame) override;
@@ -28,13 +37,11 @@ class Tap : public Backend {
   void resume_receiving() override;
 
  private:
-  Tap(Reactor& reactor, UniqueFd fd, std::uint16_t mtu);
   void on_ready();
   bool deliver();
 
+  const TapInterface interface_;
   Reactor& reactor_;
-  const UniqueFd fd_;
-  const std::uint16_t mtu_;
   Receiver* receiver_ = nullptr;
   std::mutex* lock_ = nullptr;
   std::vector<std::byte> buffer_;

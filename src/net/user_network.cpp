@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <charconv>
 #include <ctime>
+#include <fstream>
 #include <string_view>
 
 #include "base/log.h"
@@ -36,6 +37,26 @@ std::optional<std::uint16_t> parse_port(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
   if (error != std::errc{} || end != text.data() + text.size() || port == 0) return std::nullopt;
   return port;
+}
+
+/// libslirp's own forwarder of name queries.
+constexpr const char* kForwarder = "10.0.2.3";
+
+/// The name server of the guest: one of the host's that the guest can reach itself, because libslirp's own forwarder
+/// reads /etc/resolv.conf again and again, which a machine in its jail cannot. A local resolver's file of its upstreams
+/// comes second.
+in_addr name_server() {
+  for (const char* path : {"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"}) {
+    std::ifstream file(path);
+    std::string word;
+    while (file >> word) {
+      in_addr address{};
+      if (word != "nameserver" || !(file >> word) || inet_pton(AF_INET, word.c_str(), &address) != 1) continue;
+      constexpr std::uint32_t kLoopbackNet = 127;
+      if (ntohl(address.s_addr) >> 24 != kLoopbackNet) return address;
+    }
+  }
+  return ipv4(kForwarder);
 }
 
 /// libslirp's event bits are poll(2)'s in another order.
@@ -120,15 +141,16 @@ Result<std::unique_ptr<UserNetwork>> UserNetwork::create(const UserNetworkConfig
                                       .init_completed = nullptr,
                                       .timer_new_opaque = nullptr};
   SlirpConfig slirp{};
-  slirp.version = 1;
+  slirp.version = 3;
   slirp.restricted = config.restricted ? 1 : 0;
   slirp.in_enabled = true;
   slirp.vnetwork = ipv4("10.0.2.0");
   slirp.vnetmask = ipv4("255.255.255.0");
   slirp.vhost = ipv4("10.0.2.2");
   slirp.vdhcp_start = ipv4("10.0.2.15");
-  slirp.vnameserver = ipv4("10.0.2.3");
+  slirp.vnameserver = name_server();
   slirp.vhostname = config.host_name.empty() ? nullptr : config.host_name.c_str();
+  slirp.disable_dns = slirp.vnameserver.s_addr != ipv4(kForwarder).s_addr;
   slirp.if_mtu = kMtu;
   slirp.if_mru = kMtu;
   network->slirp_ = slirp_new(&slirp, &kCallbacks, network.get());
