@@ -177,6 +177,10 @@ class Writer {
   void immediate() {
     if (encoding_.immediate_at == 0 || drop_immediate_) return;
     for (unsigned i = encoding_.immediate_at; i < source_.insn.length; ++i) out_[length_++] = source_.bytes[i];
+    // A register in the immediate's upper half has no bit 3 outside 64-bit mode, whatever is in its place.
+    const bool in_immediate = std::any_of(source_.insn.op.begin(), source_.insn.op.begin() + source_.insn.operand_count,
+                                          [](const Operand& operand) { return operand.field == OperandField::Is4; });
+    if (in_immediate && source_.insn.code_size != isa::CodeSize::Bits64) out_[length_ - 1] &= std::byte{0x7F};
   }
 
   const SourceInsn& source_;

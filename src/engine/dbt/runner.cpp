@@ -150,7 +150,27 @@ std::optional<Exit> Runner::interpret() {
   interpret_next_ = false;
   save_fpu();
   ++stats_.interpreted;
+  protect_interpreted();
   return interpreter_->step();
+}
+
+/// The interpreter keeps what it decodes, which may be nothing that was translated: another mode's code, or the rest of
+/// an instruction on the next page. Then translated code must not store to it unnoticed either.
+void Runner::protect_interpreted() {
+  const x86::CpuState& state = cpu_.state;
+  const LinearAddress first = state.code_64() ? state.rip : state.rip + state.seg(x86::SegReg::Cs).base;
+  const LinearAddress last = first + isa::kMaxInsnLength - 1;
+  memory::GuestMemory& memory = cpu_.ports.memory;
+  const auto protect = [&](LinearAddress linear, std::uint64_t length) {
+    memory::GuestPhysical physical = 0;
+    if (!cpu_.mmu.debug_translate(linear, physical) || memory.page(physical) == nullptr) return;
+    memory.code().add_code(memory.page_index(physical), physical & (memory::kPageSize - 1), length);
+    shared_.writers.protect(*this, align_down(physical, memory::kPageSize));
+  };
+  const LinearAddress second_page = x86::Tlb::page_of(last);
+  if (x86::Tlb::page_of(first) == second_page) return protect(first, isa::kMaxInsnLength);
+  protect(first, second_page - first);
+  protect(second_page, last + 1 - second_page);
 }
 
 /// 64-bit code, and 32-bit code in flat segments.

@@ -57,6 +57,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   std::optional<Exit> go_on();
   std::optional<Exit> run_translated();
   std::optional<Exit> interpret();
+  void protect_interpreted();
   bool translatable() const;
 
   const std::byte* code_at(std::uint64_t rip);
