@@ -70,7 +70,7 @@ std::uint32_t x87_control(const x86::FpuState& fpu, unsigned index) {
 void set_x87_control(x86::FpuState& fpu, unsigned index, std::uint32_t value) {
   switch (index) {
     case kFctrl:
-      fpu.fcw = static_cast<std::uint16_t>((value & 0x1F3F) | 0x40);
+      fpu.fcw = x86::x87_control(static_cast<std::uint16_t>(value));
       return;
     case kFstat:
       fpu.fsw = static_cast<std::uint16_t>(value);

@@ -111,6 +111,12 @@ void convert_register(ZydisRegister reg, Operand& out) {
   out.reg = number;
 }
 
+/// SIB with base 101 and mod 00 is an address without a base, whatever REX.B says; Zydis 4.0 reads R13 there.
+bool has_no_base(const ZydisDecodedInstruction& instruction) {
+  return (instruction.attributes & ZYDIS_ATTRIB_HAS_SIB) != 0 && instruction.raw.modrm.mod == 0 &&
+         instruction.raw.sib.base == 5;
+}
+
 void convert_memory(const ZydisDecodedOperand& operand, std::uint8_t address_size, MemoryOperand& out) {
   const ZydisDecodedOperandMem& mem = operand.mem;
   out.base = gpr_number(mem.base);
@@ -242,12 +248,20 @@ bool has_operand(const Insn& insn, OperandKind kind) {
                      [kind](const Operand& operand) { return operand.kind == kind; });
 }
 
+bool is_x87(const ZydisDecodedInstruction& instruction) {
+  const bool escape = instruction.opcode >= 0xD8 && instruction.opcode <= 0xDF;
+  return instruction.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (escape || instruction.mnemonic == ZYDIS_MNEMONIC_FWAIT);
+}
+
+/// Conversions from memory to a general register: no operand shows that they are SSE's.
+bool converts_to_gpr(ZydisMnemonic mnemonic) {
+  return mnemonic == ZYDIS_MNEMONIC_CVTSS2SI || mnemonic == ZYDIS_MNEMONIC_CVTTSS2SI ||
+         mnemonic == ZYDIS_MNEMONIC_CVTSD2SI || mnemonic == ZYDIS_MNEMONIC_CVTTSD2SI;
+}
+
 Unit unit_of(const ZydisDecodedInstruction& instruction, const Insn& insn) {
+  if (is_x87(instruction)) return Unit::X87;
   switch (instruction.meta.isa_set) {
-    case ZYDIS_ISA_SET_X87:
-    case ZYDIS_ISA_SET_FCMOV:
-    case ZYDIS_ISA_SET_SSE3X87:
-      return Unit::X87;
     case ZYDIS_ISA_SET_BMI1:
     case ZYDIS_ISA_SET_BMI2:
       return Unit::Integer;
@@ -257,12 +271,28 @@ Unit unit_of(const ZydisDecodedInstruction& instruction, const Insn& insn) {
   if (instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) return Unit::Avx;
   if (has_operand(insn, OperandKind::Mmx) || insn.mnemonic == ZYDIS_MNEMONIC_EMMS) return Unit::Mmx;
   const bool mxcsr = insn.mnemonic == ZYDIS_MNEMONIC_LDMXCSR || insn.mnemonic == ZYDIS_MNEMONIC_STMXCSR;
-  return mxcsr || has_operand(insn, OperandKind::Xmm) ? Unit::Sse : Unit::Integer;
+  const bool sse = mxcsr || converts_to_gpr(insn.mnemonic) || has_operand(insn, OperandKind::Xmm);
+  return sse ? Unit::Sse : Unit::Integer;
+}
+
+/// Where AMD's processors read the same bytes otherwise (APM vol. 3, 1.2.7 and the instructions' own pages): 66H makes
+/// near branches of 64-bit mode 16 bits wide, far pointers in memory never have 64-bit offsets, and 0F 0D is for memory
+/// only. False: undefined.
+bool convert_for_amd(const ZydisDecodedInstruction& instruction, Insn& insn) {
+  const bool near_branch =
+      instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT || instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
+  const bool wide = (instruction.attributes & ZYDIS_ATTRIB_HAS_REX) != 0 && instruction.raw.rex.W != 0;
+  if (near_branch && (instruction.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) != 0 && !wide) {
+    insn.operand_size = 2;
+    if (insn.op[0].kind == OperandKind::Gpr || insn.op[0].kind == OperandKind::Memory) insn.op[0].size = 2;
+  }
+  const bool prefetch = instruction.opcode_map == ZYDIS_OPCODE_MAP_0F && instruction.opcode == 0x0D;
+  return !prefetch || instruction.raw.modrm.mod != 3;
 }
 
 }  // namespace
 
-Decoder::Decoder(const x86::CpuidModel& cpuid) {
+Decoder::Decoder(const x86::CpuidModel& cpuid) : amd_(cpuid.query(0, 0, {}).ebx == kAuthenticAmdEbx) {
   for (std::size_t set = 0; set < has_set_.size(); ++set)
     has_set_[set] = has_isa_set(cpuid, static_cast<ZydisISASet>(set));
 
@@ -270,9 +300,8 @@ Decoder::Decoder(const x86::CpuidModel& cpuid) {
   ZydisDecoderInit(&decoders_[1], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
   ZydisDecoderInit(&decoders_[2], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
   ZydisDecoderInit(&decoders_[kRealModeDecoder], ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16);
-  const bool amd = cpuid.query(0, 0, {}).ebx == kAuthenticAmdEbx;
   for (ZydisDecoder& decoder : decoders_) {
-    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, amd);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, amd_);
     ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_KNC, false);
     ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MPX, false);
     ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CET, false);
@@ -296,6 +325,9 @@ DecodeStatus Decoder::decode(std::span<const std::byte> bytes, CodeSize code_siz
   if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return DecodeStatus::TooLong;
   if (!ZYAN_SUCCESS(status)) return DecodeStatus::Undefined;
 
+  const bool rex_b = (instruction.attributes & ZYDIS_ATTRIB_HAS_REX) != 0 && instruction.raw.rex.B != 0;
+  if (instruction.mnemonic == ZYDIS_MNEMONIC_PAUSE && rex_b) return decode_exchange(bytes.first(instruction.length), insn);
+
   const bool vector_prefix = instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY;
   if (vector_prefix && (instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX || !protected_mode))
     return DecodeStatus::Undefined;
@@ -315,9 +347,23 @@ DecodeStatus Decoder::decode(std::span<const std::byte> bytes, CodeSize code_siz
   unsigned immediates = 0;
   for (unsigned i = 0; i < insn.operand_count; ++i) convert_operand(operands[i], immediates, insn, insn.op[i]);
   insn.unit = unit_of(instruction, insn);
+  if (amd_ && !convert_for_amd(instruction, insn)) return DecodeStatus::Undefined;
+  if (has_no_base(instruction) && has_operand(insn, OperandKind::Memory)) {
+    insn.mem.base = kNoRegister;
+    insn.mem.displacement = instruction.raw.disp.value;
+  }
   if (has_implied_source(instruction)) convert_implied_source(instruction, operands.data(), insn);
   if (encoding != nullptr) convert_encoding(instruction, *encoding);
   return DecodeStatus::Ok;
+}
+
+/// F3 90 with REX.B is no PAUSE but XCHG with R8, as without the prefix.
+DecodeStatus Decoder::decode_exchange(std::span<const std::byte> pause, Insn& insn) const {
+  constexpr std::byte kRepe{0xF3}, kRepne{0xF2}, kIgnored{0x3E};
+  std::array<std::byte, kMaxInsnLength> bytes{};
+  std::replace_copy_if(
+      pause.begin(), pause.end(), bytes.begin(), [](std::byte byte) { return byte == kRepe || byte == kRepne; }, kIgnored);
+  return decode(std::span(bytes).first(pause.size()), CodeSize::Bits64, true, insn);
 }
 
 }  // namespace doppel::isa

@@ -35,6 +35,9 @@ class Decoder {
                       Encoding* encoding = nullptr) const;
 
  private:
+  DecodeStatus decode_exchange(std::span<const std::byte> pause, Insn& insn) const;
+
+  bool amd_;
   /// By CodeSize, and one more for real and virtual-8086 mode.
   std::array<ZydisDecoder, 4> decoders_{};
   std::array<bool, ZYDIS_ISA_SET_MAX_VALUE + 1> has_set_{};

@@ -12,6 +12,11 @@ inline unsigned x87_top(std::uint16_t fsw) {
   return fsw >> 11 & 7;
 }
 
+/// What a load of the control word keeps: bit 6 reads as one, the other reserved bits as zero.
+inline std::uint16_t x87_control(std::uint16_t fcw) {
+  return static_cast<std::uint16_t>((fcw & 0x1F3F) | 0x40);
+}
+
 /// ES and B follow from flags and masks.
 inline void update_x87_summary(FpuState& fpu) {
   constexpr std::uint16_t kExceptions = 0x3F, kSummaryAndBusy = 0x8080;

@@ -38,8 +38,8 @@ void Mmu::set_alignment_checks(bool on) {
 }
 
 namespace {
-/// The alignment that an operand of this size must have; SDM vol. 3, table 6-7. For 16 bytes and more it is the
-/// instruction that says so, by #GP.
+/// The alignment that an operand of this size must have; SDM vol. 3, table 6-7. Instructions that want 16 bytes or more
+/// aligned in any case raise #GP, which goes first.
 std::uint64_t required_alignment(std::size_t size) {
   switch (size) {
     case 2:
@@ -53,6 +53,9 @@ std::uint64_t required_alignment(std::size_t size) {
     case 8:
     case 10:  // 80-bit floating point
       return 8;
+    case 16:
+    case 32:
+      return 16;
     default:
       return 1;
   }

@@ -34,7 +34,8 @@ bool load_access_rights(Cpu& cpu, std::uint16_t selector, std::uint32_t& rights)
   Descriptor descriptor;
   if (!visible_descriptor(cpu, selector, descriptor)) return false;
   if (!type_is_one_of(cpu.state, descriptor.segment, kLarLegacy, kLarLong)) return false;
-  rights = static_cast<std::uint32_t>(descriptor.raw >> 32) & 0x00F0'FF00;
+  // Bits 16-19 are undefined; processors leave there what the descriptor has.
+  rights = static_cast<std::uint32_t>(descriptor.raw >> 32) & 0x00FF'FF00;
   return true;
 }
 

@@ -42,6 +42,13 @@ void push(Cpu& cpu, std::uint64_t value, unsigned size) {
   add_to_stack_pointer(cpu.state, -static_cast<std::int64_t>(size));
 }
 
+void probe_push(Cpu& cpu, unsigned size) {
+  const std::uint64_t offset = stack_offset(cpu.state, 0 - std::uint64_t{size});
+  const LinearAddress address = segment_address(cpu, SegReg::Ss, offset, size, Access::Write);
+  cpu.mmu.host(address, size, Access::Write, cpu.mmu.data_view());  // checks the alignment, too
+  cpu.mmu.probe(address, size, Access::Write, cpu.mmu.data_view());
+}
+
 std::uint64_t peek(Cpu& cpu, std::uint64_t depth, unsigned size) {
   const LinearAddress address = segment_address(cpu, SegReg::Ss, stack_offset(cpu.state, depth), size, Access::Read);
   const View view = cpu.mmu.data_view();

@@ -106,9 +106,9 @@ void sysenter(Cpu& cpu) {
 }
 
 void sysexit(Cpu& cpu, unsigned operand_size) {
-  check_sysenter(cpu);
   CpuState& state = cpu.state;
   if (state.cpl() != 0) raise_gp(0);
+  check_sysenter(cpu);
   const bool to_64 = operand_size == 8;
   const std::uint64_t mask = to_64 ? ~std::uint64_t{0} : 0xFFFF'FFFF;
   const std::uint64_t rip = state.gpr[kRdx] & mask, rsp = state.gpr[kRcx] & mask;

@@ -25,6 +25,13 @@ unsigned vector_registers(const CpuState& state) {
   return state.code_64() ? 16 : 8;
 }
 
+/// FXSAVE and FXRSTOR; with alignment checking on, that has precedence (SDM vol. 2, FXRSTOR).
+void check_fx_alignment(const Cpu& cpu, LinearAddress address) {
+  if (address % 16 == 0) return;
+  if (cpu.mmu.checks_alignment()) raise(vector::kAc, 0);
+  raise_gp();
+}
+
 void check_alignment(LinearAddress address, std::uint64_t alignment) {
   if (address % alignment != 0) raise_gp();
 }
@@ -51,7 +58,7 @@ void put_x87(const FpuState& fpu, bool rex_w, std::byte* image) {
 }
 
 void take_x87(FpuState& fpu, bool rex_w, const std::byte* image) {
-  fpu.fcw = load_le<std::uint16_t>(image + kFcw);
+  fpu.fcw = x87_control(load_le<std::uint16_t>(image + kFcw));
   fpu.fsw = load_le<std::uint16_t>(image + kFsw);
   fpu.ftw = load_le<std::uint8_t>(image + kFtw);
   fpu.fop = load_le<std::uint16_t>(image + kFop) & 0x7FF;
@@ -117,7 +124,7 @@ void write_range(Cpu& cpu, LinearAddress address, const std::byte* image, std::s
 }  // namespace
 
 void fxsave(Cpu& cpu, LinearAddress address, bool rex_w) {
-  check_alignment(address, 16);
+  check_fx_alignment(cpu, address);
   FxsaveImage image{};
   put_x87(cpu.state.fpu, rex_w, image.data());
   put_mxcsr(cpu, image.data());
@@ -127,7 +134,7 @@ void fxsave(Cpu& cpu, LinearAddress address, bool rex_w) {
 }
 
 void fxrstor(Cpu& cpu, LinearAddress address, bool rex_w) {
-  check_alignment(address, 16);
+  check_fx_alignment(cpu, address);
   FxsaveImage image;
   cpu.mmu.read_bytes(address, image, cpu.mmu.data_view());
   const auto mxcsr = load_le<std::uint32_t>(image.data() + kMxcsr);

@@ -89,7 +89,7 @@ void take_environment(CpuState& state, unsigned operand_size, const std::byte* i
     words[i] = operand_size == 2 ? load_le<std::uint16_t>(image + 2 * i) : load_le<std::uint32_t>(image + 4 * i);
   }
   FpuState& fpu = state.fpu;
-  fpu.fcw = static_cast<std::uint16_t>(words[0]);
+  fpu.fcw = x87_control(static_cast<std::uint16_t>(words[0]));
   set_x87_status(fpu, static_cast<std::uint16_t>(words[1]));
   fpu.ftw = abridged_tag_word(static_cast<std::uint16_t>(words[2]));
   if (protected_format(state)) {

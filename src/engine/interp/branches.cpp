@@ -120,11 +120,22 @@ void push_return(Context& context, const DecodedOp* op) {
   }
 }
 
+/// A call pushes before it looks at its target: where both fail, the push's fault is the one.
+template <Width kWidth>
+std::uint64_t call_target(Context& context, std::uint64_t target) {
+  try {
+    return checked_target<kWidth>(context, target);
+  } catch (const x86::Fault&) {
+    x86::probe_push(context.cpu, kBytes<kWidth>);
+    throw;
+  }
+}
+
 template <Width kWidth>
 void call_relative(ThunkContext* thunk_context, const DecodedOp* op) {
   Context& context = context_of(thunk_context);
   context.op = op;
-  const std::uint64_t target = checked_target<kWidth>(context, next_rip(context, op) + op->imm);
+  const std::uint64_t target = call_target<kWidth>(context, next_rip(context, op) + op->imm);
   push_return<kWidth>(context, op);
   leave_to(context, target, &context.block->link[1]);
 }
@@ -133,7 +144,7 @@ template <Width kWidth>
 void call_indirect(ThunkContext* thunk_context, const DecodedOp* op) {
   Context& context = context_of(thunk_context);
   context.op = op;
-  const std::uint64_t target = checked_target<kWidth>(context, read_source(context, op));
+  const std::uint64_t target = call_target<kWidth>(context, read_source(context, op));
   push_return<kWidth>(context, op);
   leave_to(context, target, &context.lookup);
 }

@@ -80,19 +80,50 @@ void run_bounced(Context& context, const DecodedOp* op, const isa::Operand& oper
   std::unique_lock<std::mutex> lock;
   if (op->insn->lock || implied_lock) lock = std::unique_lock(context.split_lock);
   if (operand.written) mmu.probe(linear, operand.size, Access::Write, data_view(context));
-  if (operand.read) mmu.read_bytes(linear, copy, data_view(context));
+  // An x87 store whose exception is not masked stores nothing.
+  const bool may_not_store = operand.written && op->insn->unit == Unit::X87;
+  if (operand.read || may_not_store) mmu.read_bytes(linear, copy, data_view(context));
   run_core(context, op, copy.data());
   if (operand.written) mmu.write_bytes(linear, copy, data_view(context));
 }
 
-void run_on_memory(Context& context, const DecodedOp* op, const isa::Operand& operand) {
+/// An operand that the instruction wants aligned is #GP wherever it is: that comes before page faults. Only the host
+/// knows which instructions do, so it tries, and nothing remains of that.
+void require_aligned(Context& context, const DecodedOp* op, x86::LinearAddress linear) {
+  const x86::CpuState before = context.cpu.state;
+  Bounce bounce;
+  const int vector = op->core(&context, op, bounce.at(linear));
+  context.cpu.state = before;
+  if (vector == x86::vector::kGp) x86::raise_gp();
+}
+
+x86::LinearAddress unchecked_address(x86::Cpu& cpu, const Insn& insn) {
+  const x86::SegReg segment = insn.mem.segment;
+  const bool flat = cpu.state.code_64() && segment != x86::SegReg::Fs && segment != x86::SegReg::Gs;
+  return isa::effective_address(cpu, insn) + (flat ? 0 : cpu.state.seg(segment).base);
+}
+
+void run_at(Context& context, const DecodedOp* op, const isa::Operand& operand, x86::LinearAddress linear) {
   x86::Mmu& mmu = context.cpu.mmu;
   const Access access = operand.written ? Access::Write : Access::Read;
-  const x86::LinearAddress linear = operand_address(context, op, operand.size, access);
   std::byte* host = mmu.host(linear, operand.size, access, data_view(context));
   if (host == nullptr) return run_bounced(context, op, operand, linear);
   run_core(context, op, host);
   if (operand.written) mmu.wrote(linear, operand.size, data_view(context));
+}
+
+void run_on_memory(Context& context, const DecodedOp* op, const isa::Operand& operand) {
+  const Access access = operand.written ? Access::Write : Access::Read;
+  try {
+    const x86::LinearAddress linear = operand_address(context, op, operand.size, access);
+    run_at(context, op, operand, linear);
+  } catch (const x86::Fault& fault) {
+    const std::uint64_t address = unchecked_address(context.cpu, *op->insn);
+    const bool of_memory =
+        fault.vector == x86::vector::kPf || fault.vector == x86::vector::kSs || fault.vector == x86::vector::kAc;
+    if (of_memory && operand.size >= 16 && address % operand.size != 0) require_aligned(context, op, address);
+    throw;
+  }
 }
 
 void run(Context& context, const DecodedOp* op) {
@@ -149,7 +180,17 @@ bool is_x87_control(ZydisMnemonic mnemonic) {
 
 /// Errors of earlier instructions are reported by all but these.
 bool waits(ZydisMnemonic mnemonic) {
-  return mnemonic != ZYDIS_MNEMONIC_FNCLEX && mnemonic != ZYDIS_MNEMONIC_FNSTCW && mnemonic != ZYDIS_MNEMONIC_FNSTSW;
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_FNCLEX:
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTSW:
+    case ZYDIS_MNEMONIC_FENI8087_NOP:
+    case ZYDIS_MNEMONIC_FDISI8087_NOP:
+    case ZYDIS_MNEMONIC_FSETPM287_NOP:
+      return false;
+    default:
+      return true;
+  }
 }
 
 void run_x87(ThunkContext* thunk_context, const DecodedOp* op) {

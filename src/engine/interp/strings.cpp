@@ -178,7 +178,8 @@ void repeated(ThunkContext* thunk_context, const DecodedOp* op) {
   begin(context, op);
   const Insn& insn = *op->insn;
   StringRegisters registers(context.cpu.state, insn.address_size, sizeof(T));
-  const bool one_at_a_time = context.cpu.mmu.has_watches() || context.cpu.mmu.checks_alignment();
+  const x86::Cpu& cpu = context.cpu;
+  const bool one_at_a_time = cpu.single_step || cpu.mmu.has_watches() || cpu.mmu.checks_alignment();
   bool done = registers.count() == 0;
   while (!done) {
     const std::uint64_t many =

@@ -47,9 +47,20 @@ bool mask_bit(const Bytes& mask, unsigned offset, unsigned size) {
   return (mask[offset + size - 1] & 0x80) != 0;
 }
 
-x86::LinearAddress element_address(x86::Cpu& cpu, const Insn& insn, std::uint64_t moved, unsigned size, Access access) {
+/// Of a gather: the index belongs to the address, which wraps by its size.
+x86::LinearAddress gathered_address(x86::Cpu& cpu, const Insn& insn, std::uint64_t moved, unsigned size) {
   const std::uint64_t offset = (isa::effective_address(cpu, insn) + moved) & low_mask(insn.mem.address_size * 8U);
-  return x86::segment_address(cpu, insn.mem.segment, offset, size, access);
+  return x86::segment_address(cpu, insn.mem.segment, offset, size, Access::Read);
+}
+
+/// Of a masked move: a part of one operand, which does not wrap.
+x86::LinearAddress element_address(x86::Cpu& cpu, const Insn& insn, std::uint64_t moved, unsigned size, Access access) {
+  return x86::segment_address(cpu, insn.mem.segment, isa::effective_address(cpu, insn) + moved, size, access);
+}
+
+/// Masked moves know no #AC: where alignment is checked, single bytes escape it.
+unsigned unchecked_piece(const Context& context, unsigned size) {
+  return context.cpu.mmu.checks_alignment() ? 1 : size;
 }
 
 /// VMASKMOVPS, VMASKMOVPD, VPMASKMOVD, VPMASKMOVQ.
@@ -61,7 +72,9 @@ void masked_load(Context& context, const Insn& insn) {
   for (unsigned i = 0; i < width; i += size) {
     if (!mask_bit(mask, i, size)) continue;
     const x86::LinearAddress address = element_address(context.cpu, insn, i, size, Access::Read);
-    context.cpu.mmu.read_bytes(address, std::as_writable_bytes(std::span(result).subspan(i, size)), data_view(context));
+    const auto element = std::as_writable_bytes(std::span(result).subspan(i, size));
+    for (unsigned at = 0; at < size; at += unchecked_piece(context, size))
+      context.cpu.mmu.read_bytes(address + at, element.subspan(at, unchecked_piece(context, size)), data_view(context));
   }
   assign(state.ymm[insn.op[0].reg], result);
 }
@@ -79,8 +92,11 @@ void masked_store(Context& context, const Insn& insn) {
     context.cpu.mmu.probe(address[i], size, Access::Write, data_view(context));
   }
   for (unsigned i = 0; i < width; i += size) {
-    if (mask_bit(mask, i, size))
-      context.cpu.mmu.write_bytes(address[i], std::as_bytes(std::span(source).subspan(i, size)), data_view(context));
+    if (!mask_bit(mask, i, size)) continue;
+    const auto element = std::as_bytes(std::span(source).subspan(i, size));
+    for (unsigned at = 0; at < size; at += unchecked_piece(context, size))
+      context.cpu.mmu.write_bytes(address[i] + at, element.subspan(at, unchecked_piece(context, size)),
+                                  data_view(context));
   }
 }
 
@@ -110,11 +126,10 @@ void masked_byte_store(ThunkContext* thunk_context, const DecodedOp* op) {
     source = bytes_of(state.ymm[insn.op[0].reg]);
     mask = bytes_of(state.ymm[insn.op[1].reg]);
   }
-  for (unsigned i = 0; i < width; ++i) {
-    if (!mask_bit(mask, i, 1)) continue;
-    context.cpu.mmu.probe(element_address(context.cpu, insn, i, 1, Access::Write), 1, Access::Write,
-                          data_view(context));
-  }
+  // Whether bytes that are not stored may fault is the implementation's choice (SDM vol. 2, MASKMOVQ): all are probed.
+  const x86::LinearAddress address = element_address(context.cpu, insn, 0, width, Access::Write);
+  context.cpu.mmu.host(address, 8, Access::Write, data_view(context));  // checks the alignment, too
+  context.cpu.mmu.probe(address, width, Access::Write, data_view(context));
   for (unsigned i = 0; i < width; ++i) {
     if (!mask_bit(mask, i, 1)) continue;
     context.cpu.mmu.write<std::uint8_t>(element_address(context.cpu, insn, i, 1, Access::Write), source[i],
@@ -148,7 +163,7 @@ void gather(ThunkContext* thunk_context, const DecodedOp* op) {
     Bytes mask = bytes_of(state.ymm[mask_reg]);
     if (mask_bit(mask, i * size, size)) {
       const auto moved = static_cast<std::uint64_t>(gather_index(indices, i, index_size)) * insn.mem.scale;
-      const x86::LinearAddress address = element_address(context.cpu, insn, moved, size, Access::Read);
+      const x86::LinearAddress address = gathered_address(context.cpu, insn, moved, size);
       Bytes result = bytes_of(state.ymm[destination]);
       context.cpu.mmu.read_bytes(address, std::as_writable_bytes(std::span(result).subspan(i * size, size)),
                                  data_view(context));

@@ -84,6 +84,11 @@ void write_word_operand(x86::Cpu& cpu, const Insn& insn, const Operand& operand,
     write_gpr(cpu.state, operand.reg, insn.operand_size, value);
 }
 
+unsigned far_offset_size(const x86::Cpu& cpu, const Insn& insn) {
+  const bool amd = cpu.ports.cpuid.vendor() == x86::CpuidModel::Vendor::Amd;
+  return amd && insn.operand_size == 8 ? 4 : insn.operand_size;
+}
+
 void add_to_address_register(x86::CpuState& state, unsigned reg, unsigned address_size, std::int64_t delta) {
   write_gpr(state, reg, address_size, state.gpr[reg] + static_cast<std::uint64_t>(delta));
 }

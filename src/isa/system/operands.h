@@ -33,6 +33,8 @@ inline void set_flags(x86::CpuState& state, std::uint64_t mask, std::uint64_t va
 }
 
 /// Width of an address-sized register's wrap: adds to it, keeping the upper bits of 16-bit registers only.
+/// Bytes of the offset in a far pointer in memory: AMD's processors have no 64-bit ones (APM vol. 3, CALL far).
+unsigned far_offset_size(const x86::Cpu& cpu, const Insn& insn);
 void add_to_address_register(x86::CpuState& state, unsigned reg, unsigned address_size, std::int64_t delta);
 
 }  // namespace doppel::isa

@@ -59,9 +59,9 @@ template <unsigned kSize, void (*kOne)(Cpu&, const Insn&, std::uint16_t, unsigne
 void string(Cpu& cpu, const Insn& insn) {
   x86::CpuState& state = cpu.state;
   const bool repeats = insn.rep || insn.repne;
-  if (repeats && address_register(cpu, x86::kRcx, insn) == 0) return;
   const auto port = static_cast<std::uint16_t>(state.gpr[x86::kRdx]);
   x86::check_io_permission(cpu, port, kSize);
+  if (repeats && address_register(cpu, x86::kRcx, insn) == 0) return;
   const std::int64_t step = (state.rflags_without_of & rflags::kDf) != 0 ? -std::int64_t{kSize} : std::int64_t{kSize};
   for (;;) {
     kOne(cpu, insn, port, kSize);

@@ -16,7 +16,7 @@ namespace rflags = x86::rflags;
 
 template <SegReg kSegment>
 void load_far_pointer(Cpu& cpu, const Insn& insn) {
-  const unsigned size = insn.operand_size;
+  const unsigned size = far_offset_size(cpu, insn);
   const x86::LinearAddress address = linear_address(cpu, insn, size + 2, Access::Read);
   const std::uint64_t offset = read_memory(cpu, address, size);
   const auto selector = static_cast<std::uint16_t>(read_memory(cpu, address + size, 2));
@@ -74,13 +74,13 @@ void require_fsgsbase(const Cpu& cpu) {
 template <SegReg kSegment>
 void read_base(Cpu& cpu, const Insn& insn) {
   require_fsgsbase(cpu);
-  write_gpr(cpu.state, insn.op[0].reg, insn.operand_size, cpu.state.seg(kSegment).base);
+  write_gpr(cpu.state, insn.op[0].reg, insn.op[0].size, cpu.state.seg(kSegment).base);
 }
 
 template <SegReg kSegment>
 void write_base(Cpu& cpu, const Insn& insn) {
   require_fsgsbase(cpu);
-  const std::uint64_t base = read_gpr(cpu.state, insn.op[0].reg, insn.operand_size);
+  const std::uint64_t base = read_gpr(cpu.state, insn.op[0].reg, insn.op[0].size);
   if (!x86::is_canonical(base)) x86::raise_gp();
   cpu.state.seg(kSegment).base = base;
 }

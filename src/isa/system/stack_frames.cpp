@@ -38,7 +38,6 @@ std::uint64_t stack_address(Cpu& cpu, std::uint64_t offset, unsigned size, Acces
 void enter(Cpu& cpu, const Insn& insn) {
   x86::CpuState& state = cpu.state;
   const unsigned size = insn.operand_size;
-  const unsigned width = x86::stack_address_size(state);
   const std::uint64_t allocated = insn.imm[0] & 0xFFFF;
   const unsigned level = insn.imm[1] & 31;
 
@@ -55,7 +54,7 @@ void enter(Cpu& cpu, const Insn& insn) {
   // The new top has to be writable, although nothing is written there.
   cpu.mmu.probe(stack_address(cpu, state.gpr[x86::kRsp], size, Access::Write), size, Access::Write,
                 cpu.mmu.data_view());
-  write_gpr(state, x86::kRbp, width, frame);
+  write_gpr(state, x86::kRbp, size, frame);
   guard.done();
 }
 

@@ -1,0 +1,109 @@
+#include "fuzz_isa/compare.h"
+
+#include <Zydis/Zydis.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace doppel::fuzz_isa {
+
+namespace {
+
+constexpr std::array<const char*, 16> kNames{"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+constexpr std::uint64_t kUserSpace = 0x0000'7FFF'FFFF'F000;
+
+class Difference {
+ public:
+  template <class T>
+  void check(std::string_view name, const T& native, const T& guest) {
+    if (native != guest) text_ += fmt::format("  {}: native {:x}, guest {:x}\n", name, native, guest);
+  }
+  template <class T>
+  void check_all(std::string_view name, const T& native, const T& guest) {
+    if (native != guest)
+      text_ +=
+          fmt::format("  {}: native {:016x}, guest {:016x}\n", name, fmt::join(native, " "), fmt::join(guest, " "));
+  }
+  std::string text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+/// Linux tells programs that every kernel address is present.
+std::uint32_t page_fault_code(const Outcome& outcome) {
+  return outcome.error_code | (outcome.address >= kUserSpace ? x86::pf::kPresent : 0);
+}
+
+/// A null selector loses its RPL when the host's kernel returns to the program.
+std::uint16_t visible(std::uint16_t selector) {
+  return selector < 4 ? 0 : selector;
+}
+
+}  // namespace
+
+std::string differences(const Case& made, const Outcome& native, const Outcome& guest) {
+  if (native.kind == Outcome::Kind::SystemCall) return {};
+  Difference difference;
+  // The first of several accesses may be a page fault, or another one beyond the segment or the canonical addresses.
+  using namespace x86::vector;
+  const auto any = [&](std::uint8_t vector) { return native.vector == vector || guest.vector == vector; };
+  if (made.several_accesses && native.vector != guest.vector && (any(kPf) || any(kAc))) return {};
+  // AMD's misaligned mode, which guests do not have.
+  if ((native.end.fpu.mxcsr & 0x2'0000) != 0) return {};
+  // A stray jump to INT1: a hypervisor that intercepts #DB may report another RIP.
+  if (native.vector == kDb && guest.vector == kDb && (native.end.rflags & x86::rflags::kTf) == 0) return {};
+  difference.check("end", static_cast<unsigned>(native.kind), static_cast<unsigned>(guest.kind));
+  if (native.kind == Outcome::Kind::Endless && guest.kind == Outcome::Kind::Endless) return {};
+  difference.check("vector", native.vector, guest.vector);
+  if (native.vector == x86::vector::kPf && guest.vector == x86::vector::kPf) {
+    difference.check("error code", page_fault_code(native), page_fault_code(guest));
+    if (!made.several_accesses) difference.check("cr2", native.address, guest.address);
+  } else {
+    difference.check("error code", native.error_code, guest.error_code);
+  }
+  const Image &n = native.end, &g = guest.end;
+  difference.check("rip", n.rip, g.rip);
+  // Whether a single step between two rounds of a string instruction sets RF differs between processors.
+  const std::uint64_t open = made.undefined_flags | (native.vector == x86::vector::kDb ? x86::rflags::kRf : 0);
+  difference.check("rflags", n.rflags & ~open, g.rflags & ~open);
+  for (std::size_t i = 0; i < n.gpr.size(); ++i) difference.check(kNames[i], n.gpr[i], g.gpr[i]);
+  difference.check("cs", n.cs, g.cs);
+  difference.check("ss", n.ss, g.ss);
+  difference.check("ds", visible(n.ds), visible(g.ds));
+  difference.check("es", visible(n.es), visible(g.es));
+  difference.check("gs base", n.gs_base, g.gs_base);
+  for (std::size_t i = 0; i < n.ymm.size(); ++i)
+    difference.check_all(fmt::format("ymm{}", i), n.ymm[i].qword, g.ymm[i].qword);
+  difference.check("mxcsr", n.fpu.mxcsr, g.fpu.mxcsr);
+  difference.check("fcw", n.fpu.fcw, g.fpu.fcw);
+  difference.check("fsw", n.fpu.fsw, g.fpu.fsw);
+  difference.check("ftw", n.fpu.ftw, g.fpu.ftw);
+  for (std::size_t i = 0; i < n.fpu.st.size(); ++i) {
+    difference.check(fmt::format("st{}", i), n.fpu.st[i].significand, g.fpu.st[i].significand);
+    difference.check(fmt::format("st{} exponent", i), n.fpu.st[i].sign_exponent, g.fpu.st[i].sign_exponent);
+  }
+  difference.check("memory", native.memory, guest.memory);
+  return difference.text();
+}
+
+std::string describe(const Case& made) {
+  std::string text;
+  std::uint64_t at = made.start.rip;
+  for (const Instruction& instruction : made.instructions) {
+    ZydisDisassembledInstruction shown;
+    const auto mode = made.start.bits64() ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32;
+    ZydisDisassembleIntel(mode, at, instruction.bytes.data(), instruction.bytes.size(), &shown);
+    text += fmt::format("  {:x}: {:02x}  {}\n", at, fmt::join(instruction.bytes, " "), shown.text);
+    at += instruction.bytes.size();
+  }
+  const Image& start = made.start;
+  text +=
+      fmt::format("  from: {}-bit, rflags {:x}, mxcsr {:x}, fcw {:x}, fsw {:x}, ftw {:x}\n", start.bits64() ? 64 : 32,
+                  start.rflags, start.fpu.mxcsr, start.fpu.fcw, start.fpu.fsw, start.fpu.ftw);
+  for (std::size_t i = 0; i < kNames.size(); ++i)
+    text += fmt::format("{}{} {:x}{}", i % 8 == 0 ? "  " : " ", kNames[i], start.gpr[i], i % 8 == 7 ? "\n" : ",");
+  return text;
+}
+
+}  // namespace doppel::fuzz_isa

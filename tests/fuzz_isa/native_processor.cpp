@@ -1,0 +1,307 @@
+#include "fuzz_isa/native_processor.h"
+
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+namespace doppel::fuzz_isa {
+
+struct NativeProcessor::Shared {
+  std::size_t count;
+  Memory memory;
+  std::array<std::uint8_t, kWritableSize> last_memory;
+  std::array<Image, kBatch> start;
+  std::array<Outcome, kBatch> outcome;
+};
+
+namespace {
+
+/// A signal frame's extended state in the standard form (SDM vol. 1, 13.4): XSTATE_BV and the upper halves of YMM.
+constexpr std::size_t kXstateBv = 512, kYmmHigh = 576;
+constexpr std::uint64_t kX87SseAvx = 7;
+constexpr suseconds_t kTick = 200'000;  // microseconds
+
+// The signal handler's world. It belongs to the child process, which does nothing else.
+struct World {
+  std::size_t count, current;
+  bool running;
+  const Image* start;
+  Outcome* outcome;
+  const Memory* memory;
+  std::uint64_t* data;
+  unsigned ticks;  // since the current case began
+  std::size_t ticked;
+  greg_t home_registers[NGREG];
+  alignas(64) std::array<std::uint8_t, 1024> home_vectors;
+} world;
+
+constexpr std::array kRegisters{REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                                REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+
+std::uint8_t* vectors(ucontext_t* context) {
+  return reinterpret_cast<std::uint8_t*>(context->uc_mcontext.fpregs);
+}
+
+void load(const Image& image, ucontext_t* context) {
+  greg_t* registers = context->uc_mcontext.gregs;
+  for (std::size_t i = 0; i < kRegisters.size(); ++i) registers[kRegisters[i]] = static_cast<greg_t>(image.gpr[i]);
+  registers[REG_RIP] = static_cast<greg_t>(image.rip);
+  registers[REG_EFL] = static_cast<greg_t>(image.rflags);
+  registers[REG_CSGSFS] = static_cast<greg_t>(image.cs | std::uint64_t{image.ss} << 48);
+  std::uint8_t* area = vectors(context);
+  // Not its last 96 bytes: there the kernel keeps what tells it the size of the frame.
+  std::memcpy(area, &image.fpu, 160);
+  for (std::size_t i = 0; i < image.ymm.size(); ++i) {
+    std::memcpy(area + 160 + 16 * i, image.ymm[i].qword.data(), 16);
+    std::memcpy(area + kYmmHigh + 16 * i, &image.ymm[i].qword[2], 16);
+  }
+  std::memcpy(area + kXstateBv, &kX87SseAvx, 8);
+}
+
+void save(const ucontext_t* context, Image& image) {
+  const greg_t* registers = context->uc_mcontext.gregs;
+  for (std::size_t i = 0; i < kRegisters.size(); ++i)
+    image.gpr[i] = static_cast<std::uint64_t>(registers[kRegisters[i]]);
+  image.rip = static_cast<std::uint64_t>(registers[REG_RIP]);
+  image.rflags = static_cast<std::uint64_t>(registers[REG_EFL]);
+  image.cs = static_cast<std::uint16_t>(registers[REG_CSGSFS]);
+  image.ss = static_cast<std::uint16_t>(static_cast<std::uint64_t>(registers[REG_CSGSFS]) >> 48);
+  asm volatile("mov %%ds, %0" : "=r"(image.ds));
+  asm volatile("mov %%es, %0" : "=r"(image.es));
+  asm volatile("rdgsbase %0" : "=r"(image.gs_base));
+  const auto* area = reinterpret_cast<const std::uint8_t*>(context->uc_mcontext.fpregs);
+  std::uint64_t present;
+  std::memcpy(&present, area + kXstateBv, 8);
+  std::memcpy(static_cast<void*>(&image.fpu), area, 160);
+  for (std::size_t i = 0; i < image.ymm.size(); ++i) {
+    std::memcpy(image.ymm[i].qword.data(), area + 160 + 16 * i, 16);
+    std::memcpy(&image.ymm[i].qword[2], area + kYmmHigh + 16 * i, 16);
+    if ((present & 4) == 0) image.ymm[i].qword[2] = image.ymm[i].qword[3] = 0;
+  }
+}
+
+void set_segments() {
+  asm volatile("mov %0, %%ds; mov %0, %%es" : : "r"(kUserData));
+  asm volatile("wrgsbase %0" : : "r"(kGsBase));
+}
+
+void go_home(ucontext_t* context) {
+  world.running = false;
+  std::memcpy(context->uc_mcontext.gregs, world.home_registers, sizeof world.home_registers);
+  context->uc_mcontext.gregs[REG_RIP] += 1;  // past its HLT
+  std::memcpy(vectors(context), world.home_vectors.data(), 416);
+  std::memcpy(vectors(context) + kXstateBv, world.home_vectors.data() + kXstateBv, 512);
+}
+
+Outcome::Kind kind_of(int signal) {
+  if (signal == SIGSYS) return Outcome::Kind::SystemCall;
+  return signal == SIGALRM ? Outcome::Kind::Endless : Outcome::Kind::Exception;
+}
+
+extern "C" void doppel_fuzz_isa_signal(int signal, siginfo_t*, ucontext_t* context) {
+  const greg_t* registers = context->uc_mcontext.gregs;
+  if (signal == SIGALRM) {
+    if (!world.running || world.ticked != world.current) {
+      world.ticked = world.current;
+      world.ticks = 0;
+      return;
+    }
+    if (++world.ticks < 2) return;
+  }
+  if (!world.running) {
+    // The HLT with which run_batch() starts.
+    std::memcpy(world.home_registers, registers, sizeof world.home_registers);
+    std::memcpy(world.home_vectors.data(), vectors(context), world.home_vectors.size());
+    world.running = true;
+    world.current = 0;
+  } else {
+    Outcome& outcome = world.outcome[world.current];
+    outcome.kind = kind_of(signal);
+    outcome.vector = static_cast<std::uint8_t>(registers[REG_TRAPNO]);
+    outcome.error_code = static_cast<std::uint32_t>(registers[REG_ERR]);
+    outcome.address = static_cast<std::uint64_t>(registers[REG_CR2]);
+    outcome.memory = digest(world.data);
+    save(context, outcome.end);
+    ++world.current;
+  }
+  set_segments();
+  if (world.current == world.count) return go_home(context);
+  std::memcpy(world.data, world.memory->data(), kWritableSize);
+  load(world.start[world.current], context);
+}
+
+// The kernel enters handlers with the flags AC, NT and ID of the interrupted code, and does not take the last two from
+// a frame.
+asm(R"(
+    .text
+doppel_fuzz_isa_entry:
+    pushq $2
+    popfq
+    jmp doppel_fuzz_isa_signal
+)");
+extern "C" void doppel_fuzz_isa_entry(int, siginfo_t*, void*);
+
+[[gnu::noinline]] void run_batch() {
+  asm volatile("hlt" : : : "memory");
+}
+
+void must(bool done, const char* what) {
+  if (!done) throw std::system_error(errno, std::generic_category(), what);
+}
+
+void catch_signals() {
+  constexpr std::size_t kStackSize = 1 << 18;
+  static std::array<std::byte, kStackSize> stack;
+  const stack_t alternate{stack.data(), 0, stack.size()};
+  must(sigaltstack(&alternate, nullptr) == 0, "sigaltstack");
+  struct sigaction action {};
+  action.sa_sigaction = doppel_fuzz_isa_entry;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+  sigfillset(&action.sa_mask);
+  for (const int signal : {SIGSEGV, SIGILL, SIGFPE, SIGBUS, SIGTRAP, SIGSYS, SIGALRM})
+    must(sigaction(signal, &action, nullptr) == 0, "sigaction");
+  const itimerval tick{{0, kTick}, {0, kTick}};
+  must(setitimer(ITIMER_REAL, &tick, nullptr) == 0, "setitimer");
+}
+
+/// System calls from the code region become SIGSYS; instruction pointers have two halves of 32 bits.
+void forbid_system_calls() {
+  constexpr auto kPointer = static_cast<std::uint32_t>(offsetof(seccomp_data, instruction_pointer));
+  constexpr std::uint32_t kLimit = kDataBase + kDataSize;
+  std::array<sock_filter, 6> filter{{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kPointer + 4),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kPointer),
+      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, kLimit, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+  }};
+  const sock_fprog program{filter.size(), filter.data()};
+  must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no_new_privs");
+  must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0, "seccomp");
+}
+
+void map(std::uint64_t address, std::size_t size, int protection, int flags, int file) {
+  void* wanted = reinterpret_cast<void*>(address);
+  must(mmap(wanted, size, protection, flags | MAP_FIXED_NOREPLACE | MAP_POPULATE, file, 0) == wanted, "mmap");
+}
+
+void fill_read_only_page(const Memory& memory) {
+  void* page = reinterpret_cast<void*>(kDataBase + kWritableSize);
+  constexpr std::size_t kSize = kDataSize - kWritableSize;
+  must(mprotect(page, kSize, PROT_READ | PROT_WRITE) == 0, "mprotect");
+  std::memcpy(page, memory.data() + kWritableSize / 8, kSize);
+  must(mprotect(page, kSize, PROT_READ) == 0, "mprotect");
+}
+
+}  // namespace
+
+const char* NativeProcessor::obstacle() {
+  constexpr unsigned long kFsgsbase = 2;  // AT_HWCAP2, arch/x86/include/uapi/asm/hwcap2.h
+  if (__builtin_cpu_supports("avx2") == 0) return "the processor has no AVX2";
+  if ((getauxval(AT_HWCAP2) & kFsgsbase) == 0) return "the kernel does not let programs set their GS base";
+  // Where processors differ the cases follow AMD's; Intel's differences have not been gone through.
+  return __builtin_cpu_is("amd") != 0 ? nullptr : "the processor is not AMD's";
+}
+
+NativeProcessor::NativeProcessor() {
+  void* shared =
+      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  must(shared != MAP_FAILED, "mmap");
+  shared_ = static_cast<Shared*>(shared);
+  code_memory_ = static_cast<int>(syscall(SYS_memfd_create, "code", 0));
+  must(code_memory_ >= 0 && ftruncate(code_memory_, kCodeSize) == 0, "memfd_create");
+}
+
+NativeProcessor::~NativeProcessor() {
+  stop();
+  close(code_memory_);
+  munmap(shared_, sizeof(Shared));
+}
+
+void NativeProcessor::start() {
+  std::array<int, 2> requests{}, replies{};
+  must(pipe2(requests.data(), O_CLOEXEC) == 0 && pipe2(replies.data(), O_CLOEXEC) == 0, "pipe2");
+  child_ = fork();
+  must(child_ >= 0, "fork");
+  if (child_ == 0) {
+    close(requests[1]);
+    close(replies[0]);
+    serve(requests[0], replies[1]);
+  }
+  close(requests[0]);
+  close(replies[1]);
+  request_ = UniqueFd(requests[1]);
+  reply_ = UniqueFd(replies[0]);
+}
+
+void NativeProcessor::stop() {
+  if (child_ < 0) return;
+  request_.reset();
+  reply_.reset();
+  kill(child_, SIGKILL);
+  waitpid(child_, nullptr, 0);
+  child_ = -1;
+}
+
+void NativeProcessor::serve(int requests, int replies) {
+  try {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    map(kCodeBase, kCodeSize, PROT_READ | PROT_EXEC, MAP_SHARED, code_memory_);
+    map(kDataBase, kDataSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    catch_signals();
+    forbid_system_calls();
+    for (char command = 0; read(requests, &command, 1) == 1;) {
+      fill_read_only_page(shared_->memory);
+      world.count = shared_->count;
+      world.start = shared_->start.data();
+      world.outcome = shared_->outcome.data();
+      world.memory = &shared_->memory;
+      world.data = reinterpret_cast<std::uint64_t*>(kDataBase);
+      run_batch();
+      std::memcpy(shared_->last_memory.data(), world.data, kWritableSize);
+      if (write(replies, &command, 1) != 1) break;
+    }
+  } catch (const std::exception& error) {
+    dprintf(STDERR_FILENO, "the native side: %s\n", error.what());
+  }
+  _exit(0);
+}
+
+std::span<const Outcome> NativeProcessor::run(std::span<const Case> cases, std::span<const std::uint8_t> code,
+                                              const Memory& memory) {
+  must(pwrite(code_memory_, code.data(), code.size(), 0) == static_cast<ssize_t>(code.size()), "pwrite");
+  shared_->count = cases.size();
+  shared_->memory = memory;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    shared_->start[i] = cases[i].start;
+    shared_->outcome[i].kind = Outcome::Kind::NotRun;
+  }
+  if (child_ < 0) start();
+  char byte = 0;
+  if (write(request_.get(), &byte, 1) != 1 || read(reply_.get(), &byte, 1) != 1) stop();
+  return {shared_->outcome.data(), cases.size()};
+}
+
+std::vector<std::uint8_t> NativeProcessor::memory_after(std::span<const Case> cases, std::size_t index,
+                                                        std::span<const std::uint8_t> code, const Memory& memory) {
+  run(cases.subspan(index, 1), code, memory);
+  return {shared_->last_memory.begin(), shared_->last_memory.end()};
+}
+
+}  // namespace doppel::fuzz_isa
