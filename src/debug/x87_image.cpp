@@ -1,6 +1,7 @@
 #include "debug/x87_image.h"
 
 #include "base/bits.h"
+#include "x86/fpu_words.h"
 
 namespace doppel::debug {
 namespace {

@@ -33,6 +33,7 @@ struct Options {
 
 std::unique_ptr<engine::Engine> make_engine(const std::string& name) {
   if (name == "interp") return engine::make_interpreter();
+  if (name == "dbt") return engine::make_translator().value();
   throw std::runtime_error("no engine " + name);
 }
 
@@ -176,7 +177,7 @@ constexpr int kSkipped = 77;
 int main(int argc, char** argv) {
   doppel::fuzz_isa::Options options;
   CLI::App app{"Executes random instructions on the host's processor and on an engine, and compares"};
-  app.add_option("--engine", options.engine, "interp");
+  app.add_option("--engine", options.engine, "interp or dbt");
   app.add_option("--seed", options.seed);
   app.add_option("--cases", options.cases, "how many; default: 100000");
   app.add_option("--seconds", options.seconds, "how long, instead");
