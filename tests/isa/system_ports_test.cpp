@@ -80,12 +80,18 @@ TEST_F(SystemPorts, RepInsRepeatsAndGoesDownUnderDf) {
 }
 
 TEST_F(SystemPorts, RepWithZeroCountDoesNothing) {
-  enter_64_bit(3);
-  load_tss();
   gpr(x86::kRdx) = 0x3F8;
   gpr(x86::kRcx) = 0;
   execute({0xF3, 0x6C});
   EXPECT_EQ(gpr(x86::kRdi), 0U);
+}
+
+TEST_F(SystemPorts, RepWithZeroCountNeedsThePort) {
+  enter_64_bit(3);
+  load_tss();
+  gpr(x86::kRdx) = 0x3F8;
+  gpr(x86::kRcx) = 0;
+  EXPECT_FAULT_CODE(x86::vector::kGp, 0, execute({0xF3, 0x6C}));
 }
 
 TEST_F(SystemPorts, RepOutsReadsFromTheOverriddenSegment) {
