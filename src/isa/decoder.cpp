@@ -326,7 +326,8 @@ DecodeStatus Decoder::decode(std::span<const std::byte> bytes, CodeSize code_siz
   if (!ZYAN_SUCCESS(status)) return DecodeStatus::Undefined;
 
   const bool rex_b = (instruction.attributes & ZYDIS_ATTRIB_HAS_REX) != 0 && instruction.raw.rex.B != 0;
-  if (instruction.mnemonic == ZYDIS_MNEMONIC_PAUSE && rex_b) return decode_exchange(bytes.first(instruction.length), insn);
+  if (instruction.mnemonic == ZYDIS_MNEMONIC_PAUSE && rex_b)
+    return decode_exchange(bytes.first(instruction.length), insn, encoding);
 
   const bool vector_prefix = instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY;
   if (vector_prefix && (instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX || !protected_mode))
@@ -358,12 +359,13 @@ DecodeStatus Decoder::decode(std::span<const std::byte> bytes, CodeSize code_siz
 }
 
 /// F3 90 with REX.B is no PAUSE but XCHG with R8, as without the prefix.
-DecodeStatus Decoder::decode_exchange(std::span<const std::byte> pause, Insn& insn) const {
+DecodeStatus Decoder::decode_exchange(std::span<const std::byte> pause, Insn& insn, Encoding* encoding) const {
   constexpr std::byte kRepe{0xF3}, kRepne{0xF2}, kIgnored{0x3E};
   std::array<std::byte, kMaxInsnLength> bytes{};
   std::replace_copy_if(
-      pause.begin(), pause.end(), bytes.begin(), [](std::byte byte) { return byte == kRepe || byte == kRepne; }, kIgnored);
-  return decode(std::span(bytes).first(pause.size()), CodeSize::Bits64, true, insn);
+      pause.begin(), pause.end(), bytes.begin(), [](std::byte byte) { return byte == kRepe || byte == kRepne; },
+      kIgnored);
+  return decode(std::span(bytes).first(pause.size()), CodeSize::Bits64, true, insn, encoding);
 }
 
 }  // namespace doppel::isa

@@ -35,7 +35,7 @@ class Decoder {
                       Encoding* encoding = nullptr) const;
 
  private:
-  DecodeStatus decode_exchange(std::span<const std::byte> pause, Insn& insn) const;
+  DecodeStatus decode_exchange(std::span<const std::byte> pause, Insn& insn, Encoding* encoding) const;
 
   bool amd_;
   /// By CodeSize, and one more for real and virtual-8086 mode.

@@ -1,6 +1,6 @@
 // The differential fuzzer: random instructions on the host's processor and on an engine, from the same state.
 //
-//   fuzz_isa [--engine interp] [--seed N] [--cases N | --seconds N] [--case N] [--coverage] [--failures N]
+//   fuzz_isa [--engine interp] [--seed N] [--cases N | --seconds N] [--case N] [--failures N] [--coverage] [--verbose]
 //
 // Cases come in batches, numbered through; --case N runs the one with that number, within its batch, and shows what it
 // does.
@@ -28,7 +28,7 @@ struct Options {
   std::string engine = "interp";
   std::uint64_t seed = 1, cases = 0, seconds = 0, failures = 10;  // no cases: 100,000
   std::int64_t only_case = -1;
-  bool coverage = false;
+  bool coverage = false, verbose = false;
 };
 
 std::unique_ptr<engine::Engine> make_engine(const std::string& name) {
@@ -125,6 +125,7 @@ class Fuzzer {
           fmt::print("case {} ended the native side\n{}", index, describe(batch.cases[i]));
         continue;
       }
+      if (options_.verbose) fmt::print(stderr, "{}\n", index);
       watchdog_.note();
       const Outcome guest = guest_.run(batch.cases[i].start);
       watchdog_.note();
@@ -184,6 +185,7 @@ int main(int argc, char** argv) {
   app.add_option("--case", options.only_case, "only this one");
   app.add_option("--failures", options.failures, "after how many kinds of differences to stop");
   app.add_flag("--coverage", options.coverage, "print the table of what was reached");
+  app.add_flag("--verbose", options.verbose, "print the number of each case before it, to find one that crashes");
   CLI11_PARSE(app, argc, argv);
   signal(SIGPIPE, SIG_IGN);  // the native side may end at any time
   if (const char* obstacle = doppel::fuzz_isa::NativeProcessor::obstacle()) {
