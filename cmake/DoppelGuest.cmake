@@ -28,14 +28,25 @@ set(modules_amd64)
 if(guest_modules)
   set(modules_amd64 "${DOPPEL_GUEST_CACHE}/modules")
 endif()
+# The agent, linked statically and without what the preset adds (sanitizers): it runs in guests.
+set(agent_amd64 "${DOPPEL_GUEST_DIR}/doppel-agent")
+set(agent_i386)
+add_custom_command(
+  OUTPUT "${agent_amd64}"
+  COMMAND "${CMAKE_CXX_COMPILER}" -std=c++20 -Os -Wall -Wextra -Werror -static -s -I "${CMAKE_SOURCE_DIR}/src" -o "${agent_amd64}"
+          "${CMAKE_SOURCE_DIR}/guest/agent/agent.cpp"
+  DEPENDS "${CMAKE_SOURCE_DIR}/guest/agent/agent.cpp" "${CMAKE_SOURCE_DIR}/src/cli/agent_protocol.h"
+  VERBATIM)
+
 set(guest_files)
 foreach(arch amd64 i386)
   if(EXISTS "${DOPPEL_GUEST_CACHE}/busybox-${arch}" AND EXISTS "${DOPPEL_GUEST_CACHE}/busybox-amd64")
     add_custom_command(
       OUTPUT "${DOPPEL_GUEST_DIR}/initramfs-${arch}"
       COMMAND "${CMAKE_SOURCE_DIR}/guest/mkinitramfs" "${DOPPEL_GUEST_CACHE}/busybox-${arch}"
-              "${DOPPEL_GUEST_DIR}/initramfs-${arch}" "${DOPPEL_GUEST_CACHE}/busybox-amd64" ${modules_${arch}}
-      DEPENDS "${CMAKE_SOURCE_DIR}/guest/mkinitramfs" "${DOPPEL_GUEST_CACHE}/busybox-${arch}" ${guest_rootfs} ${guest_modules}
+              "${DOPPEL_GUEST_DIR}/initramfs-${arch}" "${DOPPEL_GUEST_CACHE}/busybox-amd64" "${modules_${arch}}"
+              "${agent_${arch}}"
+      DEPENDS ${agent_${arch}} "${CMAKE_SOURCE_DIR}/guest/mkinitramfs" "${DOPPEL_GUEST_CACHE}/busybox-${arch}" ${guest_rootfs} ${guest_modules}
       VERBATIM)
     list(APPEND guest_files "${DOPPEL_GUEST_DIR}/initramfs-${arch}")
   endif()

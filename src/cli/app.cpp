@@ -10,6 +10,7 @@
 #include "base/version.h"
 #include "cli/attach.h"
 #include "cli/completion.h"
+#include "cli/exec.h"
 #include "cli/exit_status.h"
 #include "cli/logs.h"
 #include "cli/manage.h"
@@ -54,6 +55,8 @@ struct Arguments {
   std::vector<std::string> names;
   std::string name;
   std::string shell;
+  ExecOptions exec;
+  std::string source, destination;  ///< of cp
   bool as_json = false;
   bool names_only = false;
   bool follow = false;
@@ -131,6 +134,32 @@ CLI::App* add_for_name(CLI::App& app, Arguments& arguments, const char* name, co
   command->add_option("NAME", arguments.name, "a machine, as doppel ps lists it")->required();
   command->callback([&arguments, action] { arguments.action = action; });
   return command;
+}
+
+void add_exec(CLI::App& app, Arguments& arguments) {
+  CLI::App* const command = app.add_subcommand("exec", "run a command in a machine's guest");
+  command->footer(
+      "\nFor example: doppel exec web uname -a; doppel exec -it web sh\n"
+      "The exit status is the command's; 127 when the guest has no such command, 125 when no agent answers.");
+  command->add_flag("-i,--interactive", arguments.exec.interactive, "pass standard input on");
+  command->add_flag("-t,--tty", arguments.exec.terminal, "give the command a terminal");
+  command->add_option("NAME", arguments.exec.name, "a machine, as doppel ps lists it")->required();
+  command->prefix_command();
+  command->callback([&arguments, command] {
+    arguments.exec.command = command->remaining();
+    if (!arguments.exec.command.empty() && arguments.exec.command.front() == "--") {
+      arguments.exec.command.erase(arguments.exec.command.begin());
+    }
+    arguments.action = [&arguments] { return exec_in_guest(arguments.exec); };
+  });
+
+  CLI::App* const copy = app.add_subcommand("cp", "copy files into or out of a machine's guest");
+  copy->footer("\nFor example: doppel cp ./site web:/var/www; doppel cp web:/var/log/syslog .");
+  copy->add_option("SOURCE", arguments.source, "a file or directory; NAME:PATH is in the machine NAME")->required();
+  copy->add_option("DESTINATION", arguments.destination, "where to; one of the two is in a machine")->required();
+  copy->callback([&arguments] {
+    arguments.action = [&arguments] { return copy_files(arguments.source, arguments.destination); };
+  });
 }
 
 void add_management(CLI::App& app, Arguments& arguments) {
@@ -213,6 +242,7 @@ int run_program(int argc, const char* const* argv) {
   Arguments arguments;
   add_run(app, arguments);
   add_management(app, arguments);
+  add_exec(app, arguments);
   add_completion(app, arguments);
   for (CLI::App* const command : app.get_subcommands({})) command->set_help_flag("-h,--help", "print this help");
   app.set_help_flag("-h,--help", "print this help");

@@ -1,0 +1,96 @@
+#include "cli/agent_client.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <thread>
+
+#include "base/bits.h"
+#include "control/unix_socket.h"
+
+namespace doppel::cli {
+namespace {
+
+constexpr std::size_t kLongestAnswer = 32;
+constexpr auto kRetry = std::chrono::milliseconds(200);
+
+bool read_exactly(int fd, std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t got = ::read(fd, out.data(), out.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    out = out.subspan(static_cast<std::size_t>(got));
+  }
+  return true;
+}
+
+void append(std::vector<std::byte>& to, const std::string& text) {
+  const auto bytes = std::as_bytes(std::span{text});
+  to.insert(to.end(), bytes.begin(), bytes.end());
+  to.push_back(std::byte{0});
+}
+
+}  // namespace
+
+Result<UniqueFd> connect_vsock(const control::VmPaths& paths, std::uint32_t port) {
+  Result<UniqueFd> socket = control::connect_unix(paths.vsock_socket());
+  if (!socket) return Error{"the machine has no vsock device: " + socket.error().message};
+  const std::string line = fmt::format("CONNECT {}\n", port);
+  const Error nobody{fmt::format("nobody listens on port {} of the guest", port)};
+  if (!write_all(socket->get(), std::as_bytes(std::span{line}))) return nobody;
+  std::string answer;
+  std::byte byte{};
+  while (answer.size() < kLongestAnswer && read_exactly(socket->get(), {&byte, 1})) {
+    if (byte == std::byte{'\n'}) break;
+    answer += static_cast<char>(byte);
+  }
+  if (!answer.starts_with("OK ")) return nobody;
+  return socket;
+}
+
+Result<UniqueFd> connect_agent(const control::RunningVm& vm, std::chrono::seconds patience) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    Result<UniqueFd> socket = connect_vsock(vm.paths, agent::kPort);
+    if (socket) return socket;
+    if (std::chrono::steady_clock::now() >= end) {
+      return Error{fmt::format(
+          "{}: no agent answers in the guest ({}); the built-in guest and images of doppel image build have one, "
+          "elsewhere start doppel-agent",
+          vm.name, socket.error().message)};
+    }
+    std::this_thread::sleep_for(kRetry);
+  }
+}
+
+bool send_message(int fd, agent::Kind kind, std::span<const std::byte> body) {
+  std::vector<std::byte> message(agent::kHeaderBytes);
+  message[0] = static_cast<std::byte>(kind);
+  store_le(&message[1], static_cast<std::uint32_t>(body.size()));
+  message.insert(message.end(), body.begin(), body.end());
+  return write_all(fd, message).ok();
+}
+
+std::optional<AgentMessage> receive_message(int fd) {
+  std::array<std::byte, agent::kHeaderBytes> header{};
+  if (!read_exactly(fd, header)) return std::nullopt;
+  const auto size = load_le<std::uint32_t>(&header[1]);
+  if (size > agent::kMaxBody) return std::nullopt;
+  AgentMessage message{static_cast<agent::Kind>(header[0]), std::vector<std::byte>(size)};
+  if (!read_exactly(fd, message.body)) return std::nullopt;
+  return message;
+}
+
+bool send_start(int fd, const AgentCommand& command) {
+  std::vector<std::byte> body(agent::kStartFixedBytes);
+  body[0] = std::byte{command.terminal};
+  store_le(&body[1], command.rows);
+  store_le(&body[3], command.columns);
+  append(body, command.term);
+  for (const std::string& argument : command.arguments) append(body, argument);
+  return body.size() <= agent::kMaxBody && send_message(fd, agent::Kind::Start, body);
+}
+
+}  // namespace doppel::cli

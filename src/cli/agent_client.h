@@ -1,0 +1,40 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "cli/agent_protocol.h"
+#include "control/registry.h"
+
+namespace doppel::cli {
+
+struct AgentMessage {
+  agent::Kind kind;
+  std::vector<std::byte> body;
+};
+
+/// A stream to a port of the guest, through the machine's vsock socket: "CONNECT <port>\n" said and "OK …\n" heard.
+/// The error is a machine without one, or a guest where nobody listens.
+Result<UniqueFd> connect_vsock(const control::VmPaths& paths, std::uint32_t port);
+/// The same for the agent, which a guest that is still booting starts late: tries again until `patience` is over.
+Result<UniqueFd> connect_agent(const control::RunningVm& vm, std::chrono::seconds patience);
+
+bool send_message(int fd, agent::Kind kind, std::span<const std::byte> body);
+/// Nothing at the end of the stream, or when it is broken.
+std::optional<AgentMessage> receive_message(int fd);
+
+struct AgentCommand {
+  std::vector<std::string> arguments;
+  bool terminal = false;
+  std::uint16_t rows = 0, columns = 0;
+  std::string term{};
+};
+bool send_start(int fd, const AgentCommand& command);
+
+}  // namespace doppel::cli

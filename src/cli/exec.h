@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace doppel::cli {
+
+struct ExecOptions {
+  std::string name;
+  std::vector<std::string> command;
+  bool interactive = false;  ///< standard input goes to the command
+  bool terminal = false;     ///< the command gets a terminal, of the size of ours
+};
+
+/// `doppel exec`: runs a command in a machine's guest; its output is ours, and its exit status the value.
+int exec_in_guest(const ExecOptions& options);
+
+/// `doppel cp`: copies a file or directory, one of the two being NAME:PATH, with a tar archive between the host's tar
+/// and the guest's.
+int copy_files(const std::string& source, const std::string& destination);
+
+}  // namespace doppel::cli
