@@ -71,6 +71,7 @@ class Machine::Impl {
   ~Impl() {
     gate.end();
     for (const auto& processor : processors) processor->vcpu.join();
+    engine.reset();
   }
 
   Result<void> build();

@@ -35,6 +35,7 @@ Result<void> Vcpu::start(std::unique_ptr<engine::VcpuRunner> runner) {
 
 void Vcpu::join() {
   if (thread_.joinable()) thread_.join();
+  runner_.reset();
 }
 
 void Vcpu::notify(std::uint32_t attention_bits) {

@@ -33,7 +33,7 @@ class Vcpu {
 
   /// Takes the runner and starts the thread, which waits at the gate.
   Result<void> start(std::unique_ptr<engine::VcpuRunner> runner);
-  /// After RunGate::end().
+  /// After RunGate::end(). The runner is gone then, which its engine and the memory outlive.
   void join();
 
   /// Any thread: something waits for this processor.

@@ -20,7 +20,10 @@ class Attention {
     kResumed = 1 << 7,    ///< the machine was paused: tell the guest's kvmclock, whose watchdogs want to know
   };
 
-  void set(std::uint32_t bits) { word_.fetch_or(bits, std::memory_order_acq_rel); }
+  void set(std::uint32_t bits) {
+    word_.fetch_or(bits, std::memory_order_seq_cst);
+    if (doorbell_ != nullptr) doorbell_->store(0, std::memory_order_seq_cst);
+  }
   void clear(std::uint32_t bits) { word_.fetch_and(~bits, std::memory_order_acq_rel); }
   /// Clears the bits and returns those that were set.
   std::uint32_t take(std::uint32_t bits) { return word_.fetch_and(~bits, std::memory_order_acq_rel) & bits; }
@@ -36,7 +39,12 @@ class Attention {
   /// For translated code that tests the word inline.
   const std::atomic<std::uint32_t>& word() const { return word_; }
 
+  /// A word that is set to 0 whenever a bit is set: an engine's, whose code notices by it without a test. Before the
+  /// vCPU runs; it outlives all threads that call set(), or is taken back (null) before.
+  void set_doorbell(std::atomic<std::uint64_t>* word) { doorbell_ = word; }
+
  private:
+  std::atomic<std::uint64_t>* doorbell_ = nullptr;
   std::atomic<std::uint32_t> word_{0};
   std::atomic<std::uint8_t> sipi_vector_{0};
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace doppel::engine::dbt {
 
@@ -22,10 +23,31 @@ std::byte* CodeCache::room(std::size_t size) {
   return area_.peek(size);
 }
 
+/// Where the key is, or would go.
+std::size_t CodeCache::slot_of(std::uint64_t key) const {
+  constexpr std::uint64_t kGoldenRatio = 0x9E37'79B9'7F4A'7C15;
+  const std::size_t mask = table_.size() - 1;
+  std::size_t slot = (key * kGoldenRatio) >> 32 & mask;
+  while (table_[slot].block != nullptr && table_[slot].key != key) slot = (slot + 1) & mask;
+  return slot;
+}
+
+void CodeCache::remember(Block* block) {
+  if (2 * taken_ >= table_.size()) {
+    const std::vector<Slot> old = std::exchange(table_, std::vector<Slot>(2 * table_.size()));
+    for (const Slot& slot : old) {
+      if (slot.block != nullptr) table_[slot_of(slot.key)] = slot;
+    }
+  }
+  const std::uint64_t key = key_of(block->physical, block->mode);
+  Slot& slot = table_[slot_of(key)];
+  if (slot.block == nullptr) ++taken_;
+  slot = {key, block};
+}
+
 Block* CodeCache::find(memory::GuestPhysical physical, std::uint32_t mode, x86::LinearAddress linear) const {
-  const auto found = by_key_.find(key_of(physical, mode));
-  if (found == by_key_.end()) return nullptr;
-  Block* block = found->second;
+  Block* block = table_[slot_of(key_of(physical, mode))].block;
+  if (block == nullptr || block == &dropped_) return nullptr;
   return !block->absolute || block->linear_page == x86::Tlb::page_of(linear) ? block : nullptr;
 }
 
@@ -39,7 +61,7 @@ Block* CodeCache::add(std::unique_ptr<Block> block, std::span<const std::byte> c
     site.block = added;
     sites_.push_back(site);
   }
-  by_key_[key_of(added->physical, added->mode)] = added;
+  remember(added);
   by_page_[page_of(added->physical)].push_back(added);
   blocks_.push_back(std::move(block));
   ++stats_.blocks;
@@ -69,8 +91,8 @@ bool CodeCache::drop_page(memory::GuestPhysical page) {
       point_jump(site, site.block->code + site.resume);
     }
     block->incoming.clear();
-    const auto known = by_key_.find(key_of(block->physical, block->mode));
-    if (known != by_key_.end() && known->second == block) by_key_.erase(known);
+    Slot& slot = table_[slot_of(key_of(block->physical, block->mode))];
+    if (slot.block == block) slot.block = &dropped_;
     ++stats_.dropped;
   }
   by_page_.erase(found);
@@ -80,7 +102,8 @@ bool CodeCache::drop_page(memory::GuestPhysical page) {
 void CodeCache::flush() {
   blocks_.clear();
   sites_.clear();
-  by_key_.clear();
+  table_.assign(kInitialSlots, Slot{});
+  taken_ = 0;
   by_page_.clear();
   area_.rewind(permanent_);
   ++stats_.flushes;

@@ -16,7 +16,7 @@ namespace doppel::engine::dbt {
 /// code runs. Code of blocks that are dropped is not reused before flush().
 class CodeCache {
  public:
-  explicit CodeCache(isa::CodeArea area) : area_(std::move(area)) {}
+  explicit CodeCache(isa::CodeArea area) : area_(std::move(area)), table_(kInitialSlots) {}
 
   /// Code that stays through flush(), before the first block: returns its address.
   const std::byte* add_permanent(std::span<const std::byte> code);
@@ -51,13 +51,23 @@ class CodeCache {
     constexpr unsigned kModeShift = 48;
     return physical ^ std::uint64_t{mode} << kModeShift;
   }
+  /// One slot of a table with open addressing; `block` is null where it was never used.
+  struct Slot {
+    std::uint64_t key = 0;
+    Block* block = nullptr;
+  };
+  static constexpr std::size_t kInitialSlots = std::size_t{1} << 14;
+  std::size_t slot_of(std::uint64_t key) const;
+  void remember(Block* block);
   void point_jump(const Site& site, const std::byte* to);
 
   isa::CodeArea area_;
   std::size_t permanent_ = 0;
   std::vector<std::unique_ptr<Block>> blocks_;  ///< in the order of their code
   std::vector<Site> sites_;
-  std::unordered_map<std::uint64_t, Block*> by_key_;
+  std::vector<Slot> table_;  ///< by key; a power of two, half full at most
+  std::size_t taken_ = 0;
+  Block dropped_;  ///< stands in the slots of blocks that are no more
   std::unordered_map<memory::GuestPhysical, std::vector<Block*>> by_page_;
   Stats stats_;
 };

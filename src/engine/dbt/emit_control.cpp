@@ -97,7 +97,6 @@ void Emitter::jump_to(std::int64_t target) {
     if (target <= page_offset_) poll();
     return chain(static_cast<std::uint16_t>(target));
   }
-  if (target < 0) poll();
   load_linear(host::rcx, target);
   look_up_jump();
 }
@@ -113,7 +112,7 @@ void Emitter::chain(std::uint16_t target) {
   call_out(ExitReason::Chain, site);
 }
 
-/// To the guest address in rcx.
+/// To the guest address in rcx. Finds nothing while something waits for the vCPU, so it needs no poll().
 void Emitter::look_up_jump() {
   const std::int32_t table = Views::jump_table(mode_.user);
   const auto array = [table](std::size_t offset) {
@@ -129,7 +128,7 @@ void Emitter::look_up_jump() {
   call_out(ExitReason::Lookup, add_site());
   a_.bind(found);
   a_.mov(host::rcx, env(DOPPEL_ENV(target)));
-  a_.pext(host::r11, host::rcx, env(DOPPEL_ENV(jump_mask)));
+  a_.pext(host::r11, host::rcx, env(DOPPEL_ENV(found_mask)));
   if (mode_.user) {
     a_.mov(host::rcx, array(offsetof(JumpTable::Arrays, page_base)));
     a_.mov(env(DOPPEL_ENV(page_base)), host::rcx);
@@ -240,7 +239,6 @@ Emitter::Next Emitter::call(const SourceInsn& source) {
   if (!relative && !load_branch_target(source)) return Next::Untranslated;
   const std::int64_t target = std::int64_t{next_offset_} + static_cast<std::int64_t>(source.insn.imm[0]);
   const bool in_page = relative && target >= 0 && target < kPage;
-  poll();
   write_stack(size);
   a_.lea(host::r11, host::ptr(host::r11, host::rcx));
   load_linear(host::rcx, next_offset_);
@@ -262,7 +260,6 @@ Emitter::Next Emitter::call(const SourceInsn& source) {
 
 Emitter::Next Emitter::ret(const SourceInsn& source) {
   const unsigned size = stack_size();
-  poll();
   const Label retry = a_.newLabel();
   a_.bind(retry);
   HostReg linear = kHostR10;
@@ -281,7 +278,6 @@ Emitter::Next Emitter::jump(const SourceInsn& source) {
     jump_to(std::int64_t{next_offset_} + static_cast<std::int64_t>(source.insn.imm[0]));
     return Next::End;
   }
-  poll();
   if (!load_branch_target(source)) return Next::Untranslated;
   a_.mov(host::rcx, env(DOPPEL_ENV(value)));
   look_up_jump();

@@ -1,3 +1,5 @@
+#include <bit>
+
 #include "engine/dbt/emitter.h"
 #include "engine/dbt/views.h"
 
@@ -72,18 +74,26 @@ bool Emitter::linear_address(const SourceInsn& source, HostReg& out) {
   return true;
 }
 
+/// Leaves when the access crosses into another page. What is aligned does not; small operands mostly are.
+void Emitter::check_crossing(HostReg linear, unsigned size) {
+  const Label inside = a_.newLabel();
+  if (size <= 8 && std::has_single_bit(size)) {
+    const std::int32_t mask = DOPPEL_ENV(alignment_mask) + 4 * static_cast<std::int32_t>(std::bit_width(size) - 2);
+    a_.pext(host::ecx, reg(linear, 4), env(mask, 4));
+    a_.short_().jecxz(host::rcx, inside);
+  }
+  a_.pext(host::ecx, reg(linear, 4), env(DOPPEL_ENV(page_offset_mask), 4));
+  a_.lea(host::ecx, host::ptr(host::rcx, static_cast<std::int32_t>(size - 1)));
+  a_.pext(host::ecx, host::ecx, env(DOPPEL_ENV(page_carry_mask), 4));
+  a_.short_().jecxz(host::rcx, inside);
+  call_out(ExitReason::Crossing, add_site());
+  a_.bind(inside);
+}
+
 /// Leaves the distance from linear to host address in rcx. `crosses`: the access need not be aligned.
 void Emitter::look_up(HostReg linear, unsigned size, Kind kind, bool crosses, const Label& retry) {
   const Gp address = reg(linear, 8);
-  if (crosses && size > 1) {
-    const Label inside = a_.newLabel();
-    a_.pext(host::ecx, reg(linear, 4), env(DOPPEL_ENV(page_offset_mask), 4));
-    a_.lea(host::ecx, host::ptr(host::rcx, static_cast<std::int32_t>(size - 1)));
-    a_.pext(host::ecx, host::ecx, env(DOPPEL_ENV(page_carry_mask), 4));
-    a_.short_().jecxz(host::rcx, inside);
-    call_out(ExitReason::Crossing, add_site());
-    a_.bind(inside);
-  }
+  if (crosses && size > 1) check_crossing(linear, size);
   keep_islands_in_reach();
   a_.pext(host::rcx, address, env(DOPPEL_ENV(page_number_mask)));
   if (kind == Kind::Read) {

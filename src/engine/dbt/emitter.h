@@ -77,6 +77,7 @@ class Emitter {
   bool effective_address(const SourceInsn& source, HostReg& out);
   bool linear_address(const SourceInsn& source, HostReg& out);
   bool access(const SourceInsn& source, unsigned size, Kind kind, bool crosses, Access& out);
+  void check_crossing(HostReg linear, unsigned size);
   void look_up(HostReg linear, unsigned size, Kind kind, bool crosses, const Label& retry);
   void fold(const Access& access);
 

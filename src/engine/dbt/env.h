@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -27,14 +28,17 @@ struct Env {
   std::array<std::uint64_t, 7> below;  ///< keeps `slot` on a cache line of its own
   std::uint64_t return_address;        ///< where a CALL in the code cache leaves it
 
-  std::array<std::uint64_t, 3> slot;       ///< guest r9, r10, r11
-  std::uint64_t page_number_mask;          ///< of PEXT: an address to its index in a table
-  std::uint64_t page_offset_mask;          ///< … to the offset in its page
-  std::uint64_t page_carry_mask;           ///< … to whether such an offset has left the page
-  std::uint64_t bit_mask_32, bit_mask_64;  ///< … of a bit number to what counts in an operand of so many bits
-  std::uint64_t jump_mask;                 ///< … to the index in the jump table
-  const void* attention;                   ///< the vCPU's attention word
-  std::uint64_t page_base;                 ///< linear address of the page of the running block, in user code
+  std::array<std::uint64_t, 3> slot;            ///< guest r9, r10, r11
+  std::uint64_t page_number_mask;               ///< of PEXT: an address to its index in a table
+  std::uint64_t page_offset_mask;               ///< … to the offset in its page
+  std::uint64_t page_carry_mask;                ///< … to whether such an offset has left the page
+  std::array<std::uint32_t, 4> alignment_mask;  ///< … to what keeps it from being aligned to 2, 4, 8 bytes
+  std::uint64_t bit_mask_32, bit_mask_64;       ///< … of a bit number to what counts in an operand of so many bits
+  /// … to the index in the jump table; 0 while something waits for the vCPU, so that look-ups find nothing.
+  std::atomic<std::uint64_t> jump_mask;
+  std::uint64_t found_mask;  ///< the same without that, for what has been found
+  const void* attention;     ///< the vCPU's attention word
+  std::uint64_t page_base;   ///< linear address of the page of the running block, in user code
   std::uint64_t fs_base, gs_base;
   std::uint64_t target;  ///< guest address of a jump under way
   std::uint64_t value;   ///< a loaded operand, while its instruction makes another access

@@ -31,12 +31,19 @@ class JumpTable {
     for (std::size_t i = 0; i < kEntries; ++i) invalidate(i);
   }
 
+  const void* find(x86::LinearAddress address) const {
+    const std::size_t slot = (address & kMask) >> kLowestBit;
+    return arrays_->negated_address[slot] == ~address + 1 ? arrays_->code[slot] : nullptr;
+  }
+
+  /// Slot 0 stays empty: it is where look-ups go while Env::jump_mask is 0.
   void put(x86::LinearAddress address, const void* code, bool global) {
     const std::size_t slot = (address & kMask) >> kLowestBit;
+    if (slot == 0) return;
     arrays_->negated_address[slot] = ~address + 1;
     arrays_->code[slot] = code;
     arrays_->page_base[slot] = x86::Tlb::page_of(address);
-    pages_.insert(x86::Tlb::page_of(address));
+    if (last_page_ != x86::Tlb::page_of(address)) pages_.insert(last_page_ = x86::Tlb::page_of(address));
     (global ? global_ : local_).push_back(static_cast<std::uint16_t>(slot));
     if (global_.size() + local_.size() > 4 * kEntries) flush_all();
   }
@@ -45,6 +52,7 @@ class JumpTable {
     flush(global_);
     flush(local_);
     pages_.clear();
+    last_page_ = kNoPage;
   }
   void flush_local() { flush(local_); }
   /// Drops what leads into the page of this address.
@@ -59,16 +67,20 @@ class JumpTable {
   }
 
  private:
-  /// No address with this hash has this tag.
-  void invalidate(std::size_t slot) { arrays_->negated_address[slot] = ~(slot << kLowestBit ^ kMask) + 1; }
+  /// No canonical address has this tag, so that even slot 0 matches none.
+  static constexpr std::uint64_t kNothing = std::uint64_t{1} << 62;
+  void invalidate(std::size_t slot) { arrays_->negated_address[slot] = kNothing; }
   void flush(std::vector<std::uint16_t>& log) {
     for (const std::uint16_t slot : log) invalidate(slot);
     log.clear();
   }
 
+  static constexpr x86::LinearAddress kNoPage = 1;
+
   Arrays* arrays_ = nullptr;
   std::vector<std::uint16_t> global_, local_;     ///< slots filled since their last flush
   std::unordered_set<x86::LinearAddress> pages_;  ///< that entries lead into, or did
+  x86::LinearAddress last_page_ = kNoPage;        ///< put into pages_ last
 };
 
 }  // namespace doppel::engine::dbt

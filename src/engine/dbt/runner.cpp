@@ -73,15 +73,18 @@ Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::uni
   env.page_number_mask = ((std::uint64_t{1} << DeltaTable::kIndexBits) - 1) << memory::kPageShift;
   env.page_offset_mask = memory::kPageSize - 1;
   env.page_carry_mask = memory::kPageSize;
+  env.alignment_mask = {1, 3, 7, 0};
   env.bit_mask_32 = 31;
   env.bit_mask_64 = 63;
-  env.jump_mask = JumpTable::kMask;
+  env.found_mask = JumpTable::kMask;
+  ports.attention.set_doorbell(&env.jump_mask);
   env.attention = &ports.attention.word();
   env.state = &cpu_.state;
   env.fault_resume = trampolines_.host_fault;
 }
 
 Runner::~Runner() {
+  cpu_.ports.attention.set_doorbell(nullptr);
   shared_.writers.remove(*this);
 }
 
@@ -201,6 +204,10 @@ void Runner::enter(const std::byte* code) {
   const x86::View view = cpu_.mmu.data_view();
   env.fs_base = cpu_.state.seg(x86::SegReg::Fs).base;
   env.gs_base = cpu_.state.seg(x86::SegReg::Gs).base;
+  if (env.jump_mask.load(std::memory_order_relaxed) == 0) {
+    env.jump_mask.store(JumpTable::kMask, std::memory_order_seq_cst);
+    if (cpu_.ports.attention.any()) env.jump_mask.store(0, std::memory_order_relaxed);
+  }
   constexpr std::uint64_t kHidden = rflags::kVm | rflags::kRf | rflags::kIf | 0xFF;
   env.interrupt_flag = cpu_.state.rflags_without_of & rflags::kIf;
   env.pushed_flags = cpu_.state.rflags_without_of & ~kHidden;
@@ -229,6 +236,14 @@ void Runner::save_fpu() {
 /// the way has been delivered.
 const std::byte* Runner::code_at(std::uint64_t rip) {
   cpu_.state.rip = rip;
+  const Mode mode = interpreter_->mode();
+  const bool user = mode.has(Mode::kUser);
+  if (jump_mode_[user] == mode.key) {
+    if (const void* known = views_->jumps(user).find(rip)) {
+      views_->env().page_base = x86::Tlb::page_of(rip);
+      return static_cast<const std::byte*>(known);
+    }
+  }
   Block* block = block_at(rip);
   if (block == nullptr) return nullptr;
   views_->env().page_base = x86::Tlb::page_of(rip);
@@ -361,7 +376,8 @@ const std::byte* Runner::looked_up() {
     undo_branch(cache_.site(exit_site()));
     return nullptr;
   }
-  return code_at(target);
+  const std::byte* code = code_at(target);
+  return cpu_.ports.attention.any() ? nullptr : code;
 }
 
 /// A jump to where no code can be faults before it changes anything: the interpreter does it again.

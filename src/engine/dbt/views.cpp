@@ -24,7 +24,11 @@ Error failed(const char* what) {
 
 void DeltaTable::fill(x86::LinearAddress address, const std::byte* host_page, bool global) {
   const std::uint64_t index = index_of(address);
-  if (regions_.insert(index / 512).second) give_back_when_large();
+  if ((region_word(index) & region_bit(index)) == 0) {
+    give_back_when_large();
+    region_word(index) |= region_bit(index);
+    ++committed_;
+  }
   const std::uint64_t delta = delta_of(address, host_page);
   if (entries_[index] == delta) return;
   if (filled() >= kMaxLogged) flush_all();
@@ -33,9 +37,9 @@ void DeltaTable::fill(x86::LinearAddress address, const std::byte* host_page, bo
 }
 
 void DeltaTable::give_back_when_large() {
-  if (regions_.size() <= kMaxRegions) return;
-  madvise(entries_, kBytes, MADV_DONTNEED);
-  regions_.clear();
+  if (committed_ < kMaxRegions) return;
+  madvise(entries_, kReserved, MADV_DONTNEED);
+  committed_ = 0;
   global_.clear();
   local_.clear();
 }
@@ -43,7 +47,7 @@ void DeltaTable::give_back_when_large() {
 void DeltaTable::drop(x86::LinearAddress address) {
   const std::uint64_t index = index_of(address);
   // Not even a read commits anything where nothing was filled.
-  if (regions_.contains(index / 512)) entries_[index] = 0;
+  if ((region_word(index) & region_bit(index)) != 0) entries_[index] = 0;
 }
 
 void DeltaTable::clear(std::vector<x86::LinearAddress>& log) {
@@ -89,12 +93,12 @@ Result<std::unique_ptr<Views>> Views::create() {
     }
     at += kRegion;
     for (DeltaTable* table : {&views->reads_[view], &views->writes_[view]}) {
-      if (mmap(at, DeltaTable::kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-               -1, 0) == MAP_FAILED)
+      if (mmap(at, DeltaTable::kReserved, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
         return failed("map a table of 512 GiB, of which it uses little");
-      madvise(at, DeltaTable::kBytes, MADV_NOHUGEPAGE);
-      table->attach(reinterpret_cast<std::uint64_t*>(at));
-      at += DeltaTable::kBytes;
+      madvise(at, DeltaTable::kReserved, MADV_NOHUGEPAGE);
+      table->attach(at);
+      at += DeltaTable::kReserved;
     }
   }
   return views;

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <unordered_set>
 #include <vector>
 
 #include "base/result.h"
@@ -21,8 +20,15 @@ class DeltaTable {
  public:
   static constexpr unsigned kIndexBits = 36;
   static constexpr std::size_t kBytes = std::size_t{8} << kIndexBits;
+  static constexpr unsigned kRegionShift = 9;
+  static constexpr std::size_t kRegionBytes = (std::size_t{1} << (kIndexBits - kRegionShift)) / 8;
+  /// What attach() takes.
+  static constexpr std::size_t kReserved = kBytes + kRegionBytes;
 
-  void attach(std::uint64_t* entries) { entries_ = entries; }
+  void attach(std::byte* memory) {
+    entries_ = reinterpret_cast<std::uint64_t*>(memory);
+    regions_ = reinterpret_cast<std::uint64_t*>(memory + kBytes);
+  }
   std::uint64_t* entries() const { return entries_; }
 
   void fill(x86::LinearAddress address, const std::byte* host_page, bool global);
@@ -41,12 +47,16 @@ class DeltaTable {
     return reinterpret_cast<std::uint64_t>(host_page) - x86::Tlb::page_of(address);
   }
   void clear(std::vector<x86::LinearAddress>& log);
+  std::uint64_t& region_word(std::uint64_t index) const { return regions_[index >> kRegionShift >> 6]; }
+  static std::uint64_t region_bit(std::uint64_t index) { return std::uint64_t{1} << (index >> kRegionShift & 63); }
   /// A guest that touches ever new places must not make the host commit ever more of the table.
   void give_back_when_large();
 
   std::uint64_t* entries_ = nullptr;
   std::vector<x86::LinearAddress> global_, local_;  ///< pages filled since their last flush
-  std::unordered_set<std::uint64_t> regions_;       ///< of the table, a host page each, that may be committed
+  /// Which pieces of the table, a host page each, may be committed, by bit; reserved only, like the table.
+  std::uint64_t* regions_ = nullptr;
+  std::size_t committed_ = 0;
 };
 
 /// The address space that translated code of one vCPU lives by: for each view a read table with the Env just below it,
@@ -85,7 +95,7 @@ class Views {
   static constexpr std::size_t kRegion = std::size_t{1} << 20;
   static_assert(2 * sizeof(JumpTable::Arrays) + 4096 <= kRegion);
   static_assert(sizeof(Env) <= 4096);
-  static constexpr std::size_t kReserved = x86::kViews * (kRegion + 2 * DeltaTable::kBytes);
+  static constexpr std::size_t kReserved = x86::kViews * (kRegion + 2 * DeltaTable::kReserved);
 
   std::byte* reserved_ = nullptr;
   std::array<Env*, x86::kViews> env_{};
