@@ -60,6 +60,7 @@ bool has_no_native_judge(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_XRSTOR64:
     // AMD's processors find other lengths in these bytes.
     case ZYDIS_MNEMONIC_UD0:
+    case ZYDIS_MNEMONIC_UD1:
     case ZYDIS_MNEMONIC_VMREAD:
     case ZYDIS_MNEMONIC_VMWRITE:
     // The limit of one of Linux's segments is the number of the processor.

@@ -71,11 +71,13 @@ class Watchdog {
 
  private:
   void watch(GuestProcessor& guest) {
+    constexpr unsigned kPatience = 10;
     std::uint64_t last = 0;
-    while (!done_) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    for (unsigned ticks = 0; !done_; ++ticks) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
       const std::uint64_t now = notes_;
-      if (now == last && now % 2 != 0) guest.interrupt();
+      if (now != last || now % 2 == 0) ticks = 0;
+      if (ticks >= kPatience) guest.interrupt();
       last = now;
     }
   }

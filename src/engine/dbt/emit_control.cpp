@@ -67,7 +67,8 @@ Emitter::Next Emitter::branch(const SourceInsn& source) {
       a_.sfence();
       return Next::Continue;
     case ZYDIS_MNEMONIC_VZEROUPPER:
-      if (!mode_.avx) return Next::Untranslated;
+      // The host would clear the registers that 32-bit code cannot name, too.
+      if (!mode_.avx || !mode_.code_64) return Next::Untranslated;
       a_.vzeroupper();
       return Next::Continue;
     default:

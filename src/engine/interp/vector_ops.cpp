@@ -58,9 +58,16 @@ x86::LinearAddress element_address(x86::Cpu& cpu, const Insn& insn, std::uint64_
   return x86::segment_address(cpu, insn.mem.segment, isa::effective_address(cpu, insn) + moved, size, access);
 }
 
-/// Masked moves know no #AC: where alignment is checked, single bytes escape it.
-unsigned unchecked_piece(const Context& context, unsigned size) {
-  return context.cpu.mmu.checks_alignment() ? 1 : size;
+/// Masked moves and gathers know no #AC: where alignment is checked, single bytes escape it.
+void read_unchecked(Context& context, x86::LinearAddress address, std::span<std::byte> element) {
+  const std::size_t piece = context.cpu.mmu.checks_alignment() ? 1 : element.size();
+  for (std::size_t at = 0; at < element.size(); at += piece)
+    context.cpu.mmu.read_bytes(address + at, element.subspan(at, piece), data_view(context));
+}
+void write_unchecked(Context& context, x86::LinearAddress address, std::span<const std::byte> element) {
+  const std::size_t piece = context.cpu.mmu.checks_alignment() ? 1 : element.size();
+  for (std::size_t at = 0; at < element.size(); at += piece)
+    context.cpu.mmu.write_bytes(address + at, element.subspan(at, piece), data_view(context));
 }
 
 /// VMASKMOVPS, VMASKMOVPD, VPMASKMOVD, VPMASKMOVQ.
@@ -72,9 +79,7 @@ void masked_load(Context& context, const Insn& insn) {
   for (unsigned i = 0; i < width; i += size) {
     if (!mask_bit(mask, i, size)) continue;
     const x86::LinearAddress address = element_address(context.cpu, insn, i, size, Access::Read);
-    const auto element = std::as_writable_bytes(std::span(result).subspan(i, size));
-    for (unsigned at = 0; at < size; at += unchecked_piece(context, size))
-      context.cpu.mmu.read_bytes(address + at, element.subspan(at, unchecked_piece(context, size)), data_view(context));
+    read_unchecked(context, address, std::as_writable_bytes(std::span(result).subspan(i, size)));
   }
   assign(state.ymm[insn.op[0].reg], result);
 }
@@ -93,10 +98,7 @@ void masked_store(Context& context, const Insn& insn) {
   }
   for (unsigned i = 0; i < width; i += size) {
     if (!mask_bit(mask, i, size)) continue;
-    const auto element = std::as_bytes(std::span(source).subspan(i, size));
-    for (unsigned at = 0; at < size; at += unchecked_piece(context, size))
-      context.cpu.mmu.write_bytes(address[i] + at, element.subspan(at, unchecked_piece(context, size)),
-                                  data_view(context));
+    write_unchecked(context, address[i], std::as_bytes(std::span(source).subspan(i, size)));
   }
 }
 
@@ -165,8 +167,7 @@ void gather(ThunkContext* thunk_context, const DecodedOp* op) {
       const auto moved = static_cast<std::uint64_t>(gather_index(indices, i, index_size)) * insn.mem.scale;
       const x86::LinearAddress address = gathered_address(context.cpu, insn, moved, size);
       Bytes result = bytes_of(state.ymm[destination]);
-      context.cpu.mmu.read_bytes(address, std::as_writable_bytes(std::span(result).subspan(i * size, size)),
-                                 data_view(context));
+      read_unchecked(context, address, std::as_writable_bytes(std::span(result).subspan(i * size, size)));
       assign(state.ymm[destination], result);
     }
     std::fill_n(mask.begin() + i * size, size, std::uint8_t{0});
