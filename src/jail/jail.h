@@ -22,7 +22,8 @@ class Jail {
   static Result<Jail> prepare();
 
   /// After everything has been opened, before the guest's first instruction: an empty root directory, no capability,
-  /// no new privileges, and from here on, for all threads of the process, the system calls that `needs` allow.
+  /// no new privileges, and from here on, for all threads of the process, the system calls that `needs` allow. (Threads
+  /// begun since prepare() keep the right to mount in the process's own namespace; no allowed call makes use of it.)
   Result<void> seal(Needs needs);
 
   /// The root directory is an empty one, after seal().

@@ -6,6 +6,8 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "base/temporary_directory.h"
 #include "boot/kernel_images.h"
@@ -192,6 +194,25 @@ TEST_F(SessionTest, ADetachedMachinesLogOutlivesIt) {
   const auto log = read_file(directory_ / "state/doppel/test.log");
   ASSERT_TRUE(log) << log.error().message;
   EXPECT_THAT(std::string(reinterpret_cast<const char*>(log->data()), log->size()), HasSubstr("triple fault"));
+}
+
+TEST_F(SessionTest, TheGuestRunsInTheJail) {
+  Child child([this] { return run(options_); });
+  EXPECT_EQ(child.read_until("ready\n"), "ready\n");
+  const auto running = control::Registry(*control::runtime_directory()).find("test");
+  ASSERT_TRUE(running);
+  const std::filesystem::path process = "/proc/" + std::to_string(running->pid);
+  unsigned threads = 0;
+  for (const auto& thread : std::filesystem::directory_iterator(process / "task")) {
+    std::ifstream status(thread.path() / "status");
+    const std::string text(std::istreambuf_iterator<char>(status), {});
+    EXPECT_THAT(text, HasSubstr("Seccomp:\t2"));
+    EXPECT_THAT(text, HasSubstr("NoNewPrivs:\t1"));
+    ++threads;
+  }
+  EXPECT_GE(threads, 4U) << "the owner, the processor, two loops";
+  child.send("q");
+  EXPECT_EQ(child.wait(), 0);
 }
 
 TEST_F(SessionTest, WithoutAJailItSaysSo) {
