@@ -26,10 +26,14 @@ Result<std::unique_ptr<engine::Engine>> make_engine(EngineKind kind) {
   switch (kind) {
     case EngineKind::Translator:
       return engine::make_translator();
-    case EngineKind::Auto:
     case EngineKind::Interpreter:
+      return engine::make_interpreter();
+    case EngineKind::Auto:
       break;
   }
+  Result<std::unique_ptr<engine::Engine>> translator = engine::make_translator();
+  if (translator) return translator;
+  log::info("machine", "{}; the interpreter takes its place", translator.error().message);
   return engine::make_interpreter();
 }
 
