@@ -40,6 +40,16 @@ std::uint16_t visible(std::uint16_t selector) {
   return selector < 4 ? 0 : selector;
 }
 
+/// A call to where no code can be: whether its push has changed memory is the processor's business.
+bool pushed_in_vain(const Case& made, const Outcome& outcome) {
+  std::uint64_t at = made.start.rip;
+  for (const Instruction& instruction : made.instructions) {
+    if (instruction.mnemonic == "call" && outcome.vector == x86::vector::kGp && outcome.end.rip == at) return true;
+    at += instruction.bytes.size();
+  }
+  return false;
+}
+
 }  // namespace
 
 std::string differences(const Case& made, const Outcome& native, const Outcome& guest) {
@@ -57,8 +67,10 @@ std::string differences(const Case& made, const Outcome& native, const Outcome& 
   if (native.kind == Outcome::Kind::Endless && guest.kind == Outcome::Kind::Endless) return {};
   difference.check("vector", native.vector, guest.vector);
   if (native.vector == x86::vector::kPf && guest.vector == x86::vector::kPf) {
-    difference.check("error code", page_fault_code(native), page_fault_code(guest));
-    if (!made.several_accesses) difference.check("cr2", native.address, guest.address);
+    if (!made.several_accesses) {
+      difference.check("error code", page_fault_code(native), page_fault_code(guest));
+      difference.check("cr2", native.address, guest.address);
+    }
   } else {
     difference.check("error code", native.error_code, guest.error_code);
   }
@@ -83,7 +95,7 @@ std::string differences(const Case& made, const Outcome& native, const Outcome& 
     difference.check(fmt::format("st{}", i), n.fpu.st[i].significand, g.fpu.st[i].significand);
     difference.check(fmt::format("st{} exponent", i), n.fpu.st[i].sign_exponent, g.fpu.st[i].sign_exponent);
   }
-  difference.check("memory", native.memory, guest.memory);
+  if (!pushed_in_vain(made, native)) difference.check("memory", native.memory, guest.memory);
   return difference.text();
 }
 

@@ -149,8 +149,12 @@ std::uint64_t copy(Context& context, const StringRegisters& registers, SegReg se
 template <class Operation, class T>
 std::uint64_t several(Context& context, const StringRegisters& registers, SegReg segment, std::uint64_t count) {
   if (registers.backward()) return 0;
-  if constexpr (std::is_same_v<Operation, Stos>) return fill<T>(context, registers, count);
-  if constexpr (std::is_same_v<Operation, Movs>) return copy<T>(context, registers, segment, count);
+  try {
+    if constexpr (std::is_same_v<Operation, Stos>) return fill<T>(context, registers, count);
+    if constexpr (std::is_same_v<Operation, Movs>) return copy<T>(context, registers, segment, count);
+  } catch (const x86::Fault&) {
+    // Which fault it is, of source or destination, the single iteration finds out in the right order.
+  }
   return 0;
 }
 
