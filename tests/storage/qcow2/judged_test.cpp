@@ -22,6 +22,10 @@ struct Variant {
   std::uint64_t largest;
 };
 
+std::ostream& operator<<(std::ostream& out, const Variant& variant) {
+  return out << variant.name;
+}
+
 constexpr Variant kVariants[] = {
     {"v2", "compat=0.10", 40 << 20, 300'000},
     {"v3", "compat=1.1", 40 << 20, 300'000},
@@ -113,7 +117,6 @@ TEST_P(Judged, WorksOnWhatQemuWrote) {
   must_run({"qemu-img", "create", "-f", "qcow2", "-o", variant_.options, path_, size_});
   std::vector<std::byte> reference(variant_.size);
   std::mt19937_64 random(5);
-  std::string script = "qemu-io -f qcow2";
   std::vector<std::string> command{"qemu-io", "-f", "qcow2"};
   for (int i = 0; i < 40; ++i) {
     const std::uint64_t offset = random() % (variant_.size / 512) * 512;
