@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "cli/completion.h"
 #include "cli/exec.h"
 #include "cli/exit_status.h"
+#include "cli/image.h"
 #include "cli/logs.h"
 #include "cli/manage.h"
 #include "cli/message.h"
@@ -211,19 +213,25 @@ void add_completion(CLI::App& app, Arguments& arguments) {
 
 /// CLI11's words for what is wrong, in one line with a way out.
 int report(const CLI::App& app, const CLI::ParseError& error) {
-  const auto chosen = app.get_subcommands();
-  const std::string help = chosen.empty() ? "doppel --help" : "doppel " + chosen.front()->get_name() + " --help";
+  std::string help = "doppel ";
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().front();
+    help += command->get_name() + " ";
+  }
+  help += "--help";
+  const bool wants_command = !command->get_subcommands([](const CLI::App*) { return true; }).empty();
   std::string text = error.what();
   constexpr std::string_view kUnexpected = "The following argument was not expected: ";
   constexpr std::string_view kUnexpectedMany = "The following arguments were not expected: ";
   for (const std::string_view prefix : {kUnexpected, kUnexpectedMany}) {
     if (!text.starts_with(prefix)) continue;
     text = text.substr(prefix.size());
-    const char* const what = text.starts_with('-') ? "option" : chosen.empty() ? "command" : "argument";
+    const char* const what = text.starts_with('-') ? "option" : wants_command ? "command" : "argument";
     text = fmt::format("unknown {} {}", what, text);
   }
-  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && chosen.empty()) {
-    const std::vector<std::string> rest = app.remaining();
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && wants_command) {
+    const std::vector<std::string> rest = app.remaining(true);
     text = "no command given";
     if (!rest.empty()) text = (rest.front().starts_with('-') ? "unknown option " : "unknown command ") + rest.front();
   }
@@ -243,6 +251,7 @@ int run_program(int argc, const char* const* argv) {
   add_run(app, arguments);
   add_management(app, arguments);
   add_exec(app, arguments);
+  const std::shared_ptr<void> image_options = add_image_commands(app, arguments.action);
   add_completion(app, arguments);
   for (CLI::App* const command : app.get_subcommands({})) command->set_help_flag("-h,--help", "print this help");
   app.set_help_flag("-h,--help", "print this help");

@@ -37,7 +37,9 @@ Result<std::shared_ptr<Image>> open_backing(const std::string& path, const qcow2
   if (!backing_path) return backing_path.error();
   OpenOptions backing = options;
   backing.format = header.backing_format;
-  backing.read_only = true;
+  std::error_code ignored;
+  backing.read_only =
+      !options.write_backing || !std::filesystem::equivalent(*options.write_backing, *backing_path, ignored);
   backing.for_check = false;
   auto opened = open_in_chain(*backing_path, backing, false, visited);
   if (!opened) return Error{fmt::format("{} (backing file of {})", opened.error().message, path)};

@@ -11,11 +11,12 @@
 namespace doppel::storage {
 
 struct OpenOptions {
-  std::optional<std::string> format;  ///< "raw", "qcow2"; by the file's contents if not given
+  std::optional<std::string> format = {};  ///< "raw", "qcow2"; by the file's contents if not given
   bool read_only = true;
   CacheMode cache = CacheMode::Writeback;
   bool lock = true;
   bool with_backing = true;  ///< open the chain of backing files too, read-only; else it reads as zeros
+  std::optional<std::string> write_backing = {};  ///< the file of the chain that is to be opened for writing too
   bool for_check = false;    ///< also what is dirty or marked corrupt, as it is
 };
 
