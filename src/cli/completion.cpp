@@ -16,10 +16,11 @@ struct Option {
 };
 
 struct Command {
-  std::string name;
+  std::string name;  ///< "run", or "image create" for one of a group
   std::string help;
   std::vector<Option> options;
   enum class Operand { None, File, Machine, Shell } operand = Operand::None;
+  std::vector<Command> members = {};  ///< of a group
 };
 
 Command::Operand operand_of(const CLI::Option& option) {
@@ -28,8 +29,11 @@ Command::Operand operand_of(const CLI::Option& option) {
   return Command::Operand::File;
 }
 
-Command read_command(const CLI::App& app) {
-  Command command{app.get_name(), app.get_description(), {}, {}};
+Command read_command(const CLI::App& app, const std::string& group = {}) {
+  Command command{group + app.get_name(), app.get_description(), {}, {}};
+  for (const CLI::App* const member : app.get_subcommands([](const CLI::App*) { return true; })) {
+    command.members.push_back(read_command(*member, app.get_name() + " "));
+  }
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_positional()) {
       command.operand = operand_of(*option);
@@ -42,6 +46,29 @@ Command read_command(const CLI::App& app) {
     command.options.push_back(std::move(read));
   }
   return command;
+}
+
+/// The last word of its name.
+std::string own_name(const Command& command) {
+  return command.name.substr(command.name.rfind(' ') + 1);
+}
+
+/// All commands, the members of groups after their group.
+std::vector<Command> flattened(const std::vector<Command>& commands) {
+  std::vector<Command> all;
+  for (const Command& command : commands) {
+    all.push_back(command);
+    all.insert(all.end(), command.members.begin(), command.members.end());
+  }
+  return all;
+}
+
+std::string group_names(const std::vector<Command>& commands) {
+  std::string names;
+  for (const Command& command : commands) {
+    if (!command.members.empty()) names += (names.empty() ? "" : " ") + command.name;
+  }
+  return names;
 }
 
 std::string joined_names(const std::vector<Option>& options) {
@@ -62,9 +89,10 @@ std::string in_single_quotes(const std::string& text) {
 std::string bash_script(const std::vector<Command>& commands) {
   std::string names;
   std::string cases;
-  for (const Command& command : commands) {
-    names += (names.empty() ? "" : " ") + command.name;
-    const char* operands = "";
+  for (const Command& command : commands) names += (names.empty() ? "" : " ") + command.name;
+  for (const Command& command : flattened(commands)) {
+    std::string operands;
+    for (const Command& member : command.members) operands += " " + own_name(member);
     switch (command.operand) {
       case Command::Operand::Machine:
         operands = " $(doppel ps -q 2>/dev/null)";
@@ -76,19 +104,21 @@ std::string bash_script(const std::vector<Command>& commands) {
       case Command::Operand::None:
         break;
     }
-    cases += fmt::format("    {}) words=\"{}{}\" ;;\n", command.name, joined_names(command.options), operands);
+    cases += fmt::format("    '{}') words=\"{}{}\" ;;\n", command.name, joined_names(command.options), operands);
   }
   return fmt::format(R"(# bash completion for doppel
 _doppel() {{
   local current=${{COMP_WORDS[COMP_CWORD]}} words="{} --help --version"
-  ((COMP_CWORD > 1)) && case ${{COMP_WORDS[1]}} in
+  local command=${{COMP_WORDS[1]}}
+  ((COMP_CWORD > 2)) && [[ " {} " == *" $command "* ]] && command+=" ${{COMP_WORDS[2]}}"
+  ((COMP_CWORD > 1)) && case $command in
 {}    *) words= ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }}
 complete -o default -F _doppel doppel
 )",
-                     names, cases);
+                     names, group_names(commands), cases);
 }
 
 std::string zsh_script(const std::vector<Command>& commands) {
@@ -101,7 +131,15 @@ std::string zsh_script(const std::vector<Command>& commands) {
   std::string cases;
   for (const Command& command : commands) {
     names += fmt::format("    '{}:{}'\n", command.name, plain(command.help));
-    cases += fmt::format("    {}) _arguments", command.name);
+    if (command.members.empty()) continue;
+    cases += fmt::format("    {}) local -a members=(", command.name);
+    for (const Command& member : command.members)
+      cases += fmt::format(" '{}:{}'", own_name(member), plain(member.help));
+    cases += " ); _describe command members ;;\n";
+  }
+  for (const Command& command : flattened(commands)) {
+    if (!command.members.empty()) continue;
+    cases += fmt::format("    '{}') _arguments", command.name);
     for (const Option& option : command.options) {
       for (const std::string& name : option.names) {
         const char* const value = option.takes_file ? ":file:_files" : option.takes_value ? ":value: " : "";
@@ -134,20 +172,33 @@ _doppel() {{
   local command=$words[2]
   shift words
   ((CURRENT--))
+  if [[ " {} " == *" $command "* ]] && ((CURRENT > 2)); then
+    command+=" $words[2]"
+    shift words
+    ((CURRENT--))
+  fi
   case $command in
 {}  esac
 }}
 compdef _doppel doppel
 )",
-                     names, cases);
+                     names, group_names(commands), cases);
 }
 
 std::string fish_script(const std::vector<Command>& commands) {
   std::string script = "# fish completion for doppel\ncomplete -c doppel -f\n";
-  for (const Command& command : commands) {
-    script += fmt::format("complete -c doppel -n __fish_use_subcommand -a {} -d '{}'\n", command.name,
-                          in_single_quotes(command.help));
-    const std::string when = fmt::format("complete -c doppel -n '__fish_seen_subcommand_from {}'", command.name);
+  for (const Command& command : flattened(commands)) {
+    const std::string name = own_name(command);
+    const std::string group = command.name.substr(0, command.name.size() - name.size());
+    script += fmt::format("complete -c doppel -n {} -a {} -d '{}'\n",
+                          group.empty() ? "__fish_use_subcommand"
+                                        : "'string match -rq \"^doppel +" + group + "+[^ ]*$\" (commandline -cp)'",
+                          name, in_single_quotes(command.help));
+    const std::string when = group.empty() ? fmt::format("complete -c doppel -n '__fish_seen_subcommand_from {}'", name)
+                                           : fmt::format(
+                                                 "complete -c doppel -n 'string match -rq \"^doppel +{}+{} \" "
+                                                 "(commandline -cp)'",
+                                                 group, name);
     for (const Option& option : command.options) {
       script += when;
       for (const std::string& name : option.names) {

@@ -77,6 +77,9 @@ Result<void> HostFile::identify() {
   if (::fstat(fd_.get(), &status) != 0) return system_error("cannot examine " + path_);
   block_device_ = S_ISBLK(status.st_mode);
   if (!block_device_ && !S_ISREG(status.st_mode)) return Error{path_ + " is neither a file nor a block device"};
+  if (block_device_ && ::ioctl(fd_.get(), BLKGETSIZE64, &block_device_size_) != 0) {
+    return system_error("cannot learn the size of " + path_);
+  }
   return {};
 }
 
@@ -93,10 +96,7 @@ void HostFile::open_direct() {
 }
 
 std::uint64_t HostFile::size() const {
-  if (block_device_) {
-    std::uint64_t bytes = 0;
-    return ::ioctl(fd_.get(), BLKGETSIZE64, &bytes) == 0 ? bytes : 0;
-  }
+  if (block_device_) return block_device_size_;
   struct stat status {};
   return ::fstat(fd_.get(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
 }

@@ -52,6 +52,7 @@ class HostFile final : public File {
   std::uint64_t alignment_ = 1;
   bool read_only_ = false;
   bool block_device_ = false;
+  std::uint64_t block_device_size_ = 0;  ///< asked once: a jail may forbid to ask again
 };
 
 }  // namespace doppel::storage

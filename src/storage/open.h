@@ -17,7 +17,7 @@ struct OpenOptions {
   bool lock = true;
   bool with_backing = true;  ///< open the chain of backing files too, read-only; else it reads as zeros
   std::optional<std::string> write_backing = {};  ///< the file of the chain that is to be opened for writing too
-  bool for_check = false;    ///< also what is dirty or marked corrupt, as it is
+  bool for_check = false;                         ///< also what is dirty or marked corrupt, as it is
 };
 
 /// Opens an image and its chain of backing files.

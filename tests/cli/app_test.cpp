@@ -72,7 +72,8 @@ TEST_F(App, HelpTeachesWithExamples) {
   const Finished help = run({"--help"});
   EXPECT_EQ(help.status, 0);
   EXPECT_THAT(help.output, HasSubstr("Examples:\n  doppel run"));
-  for (const char* command : {"run", "ps", "console", "logs", "pause", "resume", "stop", "kill", "inspect", "stats"}) {
+  for (const char* command :
+       {"run", "ps", "console", "logs", "pause", "resume", "stop", "kill", "inspect", "stats", "image"}) {
     EXPECT_THAT(help.output, HasSubstr(std::string("\n  ") + command + " "));
     const Finished own = run({command, "--help"});
     EXPECT_EQ(own.status, 0) << command;
@@ -109,7 +110,8 @@ TEST_F(App, UnknownMachinesAreFailures) {
 TEST_F(App, CompletionKnowsEveryCommandAndOption) {
   for (const char* shell : {"bash", "zsh", "fish"}) {
     const std::string script = run({"completion", shell}).output;
-    for (const char* word : {"run", "inspect", "memory", "detach", "follow", "doppel ps -q"}) {
+    for (const char* word :
+         {"run", "inspect", "memory", "detach", "follow", "doppel ps -q", "image", "rebase", "backing"}) {
       EXPECT_THAT(script, HasSubstr(word)) << shell;
     }
   }

@@ -32,11 +32,7 @@ Result<ChainExtent> chain_extent(Image& top, std::uint64_t offset, std::uint64_t
     }
     std::shared_ptr<Image> backing = image->backing();
     if (!backing) break;
-    if (offset >= backing->size()) {
-      // Past the end of a backing image there are zeros, by the word of the image above it.
-      found.present = true;
-      break;
-    }
+    if (offset >= backing->size()) break;
     kept = std::move(backing);
     image = kept.get();
     length = std::min(length, image->size() - offset);

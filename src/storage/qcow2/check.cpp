@@ -213,7 +213,7 @@ class Checker {
           stored = 0;
           structure_broken_ = true;
         }
-        if (stored != 0) last_used_ = std::max(last_used_, cluster);
+        if (stored != 0 && cluster < counts_.size()) last_used_ = std::max(last_used_, cluster);
         if (stored != counted) act(cluster, stored, counted);
         if (!present && counted != 0) structure_broken_ = true;
       }
@@ -222,6 +222,8 @@ class Checker {
 
   void compare() {
     for_each_difference([this](std::uint64_t cluster, std::uint64_t stored, std::uint64_t counted) {
+      // Behind the file's end there is no space to waste.
+      if (cluster >= counts_.size()) return;
       if (stored > counted) {
         ++result_.leaks;
         say(fmt::format("cluster {} is leaked: refcount {}, references {}", cluster, stored, counted));
@@ -247,7 +249,7 @@ class Checker {
       const bool leak = stored > counted;
       if (error != 0 || (!leak && repair_ != Repair::All)) return;
       error = image_.refcounts().set(cluster, counted);
-      if (error == 0) ++(leak ? result_.leaks_fixed : result_.corruptions_fixed);
+      if (error == 0 && cluster < counts_.size()) ++(leak ? result_.leaks_fixed : result_.corruptions_fixed);
     });
     image_.note_written();
     if (error == 0) error = image_.flush();
