@@ -13,7 +13,7 @@
 namespace doppel::test {
 
 /// A file in memory that loses, at a power cut, any of the sectors written since the last sync.
-class PowerCutFile final : public storage::File {
+class PowerCutFile : public storage::File {
  public:
   explicit PowerCutFile(std::vector<std::byte> contents = {}) : durable_(contents), current_(std::move(contents)) {}
 

@@ -21,6 +21,7 @@ struct Qcow2Image::Batch {
   Refcounts::TableChange refcount_table;
   bool refcount_table_changed = false;
   std::vector<Free> frees;
+  bool marked = false;  ///< refcounts go under the dirty bit; those of `frees` are among them
 
   bool empty() const {
     return refcounts.empty() && new_tables.empty() && tables.empty() && l1.empty() && !refcount_table_changed &&
@@ -67,7 +68,10 @@ int Qcow2Image::commit_once() {
     const std::lock_guard guard(meta_);
     end_batch(batch, error == 0);
   }
-  if (error == 0 && !batch.frees.empty()) error = apply_frees(batch.frees);
+  if (error == 0 && !batch.frees.empty()) {
+    punch_holes(batch.frees);
+    error = apply_frees(batch.frees);
+  }
   if (error == 0) state_.complete(covered);
   return error;
 }
@@ -83,10 +87,18 @@ void Qcow2Image::begin_batch(Batch& batch) {
     const bool is_new = new_tables.contains(copy.offset & ~(header_.cluster_size() - 1));
     (is_new ? batch.new_tables : batch.tables).push_back(std::move(copy));
   }
+  batch.frees.swap(frees_);
+  batch.marked = header_.version >= 3;
+  for (Free& free : batch.frees) {
+    if (!batch.marked || free.decremented) continue;
+    // An image may lie about its refcounts; too low, and there is nothing left to free.
+    free.decremented = true;
+    refcounts_.decrement(free.offset >> header_.cluster_bits);
+    refcounts_.quarantine(free.offset >> header_.cluster_bits);
+  }
   batch.refcounts = refcounts_.blocks().begin_write();
   batch.refcount_table_changed = refcounts_.table_changed();
   if (batch.refcount_table_changed) batch.refcount_table = refcounts_.begin_table_write();
-  batch.frees.swap(frees_);
 }
 
 int Qcow2Image::write_copies(const std::vector<TableCache::Copy>& copies) {
@@ -117,18 +129,17 @@ int Qcow2Image::write_refcount_table(const Refcounts::TableChange& change) {
 
 int Qcow2Image::write_batch(Batch& batch) {
   if (batch.empty()) return file_->sync();
-  const bool lazy = header_.version == 3 && (header_.compatible_features & kLazyRefcounts) != 0;
-  if (lazy) {
-    if (const int error = set_dirty_bit(true); error != 0) return error;
-  }
+  const bool lazy = (header_.compatible_features & kLazyRefcounts) != 0;
+  const bool mark = batch.marked && (!batch.refcounts.empty() || batch.refcount_table_changed);
+  int error = mark ? write_dirty_bit(true) : 0;
   // What nothing refers to yet; with it, the sync covers the data that the tables below will refer to.
-  int error = write_copies(batch.new_tables);
-  if (error == 0 && !lazy) error = write_copies(batch.refcounts);
+  if (error == 0) error = write_copies(batch.new_tables);
+  if (error == 0 && !batch.marked) error = write_copies(batch.refcounts);
   if (error == 0) error = file_->sync();
-  if (error == 0 && lazy) error = write_copies(batch.refcounts);
+  if (error == 0 && batch.marked) error = write_copies(batch.refcounts);
   if (error == 0 && batch.refcount_table_changed) {
     error = write_refcount_table(batch.refcount_table);
-    if (error == 0 && !lazy) error = file_->sync();
+    if (error == 0 && !batch.marked) error = file_->sync();
   }
   if (error == 0) error = write_copies(batch.tables);
   for (const auto& [index, value] : batch.l1) {
@@ -136,8 +147,9 @@ int Qcow2Image::write_batch(Batch& batch) {
     store_be(bytes.data(), value);
     if (error == 0) error = file_->write_bytes(header_.l1_table_offset + index * 8, bytes);
   }
-  const bool more = !batch.tables.empty() || !batch.l1.empty() || lazy;
-  return error == 0 && more ? file_->sync() : error;
+  if (error == 0 && (mark || !batch.tables.empty() || !batch.l1.empty())) error = file_->sync();
+  const bool keep = lazy || options_.for_check;  // who repairs says when it is clean
+  return error == 0 && mark && !keep ? write_dirty_bit(false) : error;
 }
 
 void Qcow2Image::end_batch(Batch& batch, bool written) {
@@ -153,38 +165,39 @@ void Qcow2Image::end_batch(Batch& batch, bool written) {
     header_.refcount_table_offset = batch.refcount_table.offset;
     header_.refcount_table_clusters = batch.refcount_table.clusters;
     for (std::uint32_t i = 0; i < batch.refcount_table.old_clusters; ++i) {
-      batch.frees.push_back({batch.refcount_table.old_offset + i * header_.cluster_size(), false});
+      batch.frees.push_back({batch.refcount_table.old_offset + i * header_.cluster_size()});
     }
   }
 }
 
-/// The file refers to these no more: they may be used again.
-int Qcow2Image::apply_frees(std::vector<Free>& frees) {
+/// Gives the space of discarded clusters back to the host, while nobody can have them yet. Nothing depends on it.
+void Qcow2Image::punch_holes(std::vector<Free>& frees) {
   std::ranges::sort(frees, {}, &Free::offset);
+  const std::uint64_t size = header_.cluster_size();
   for (std::size_t i = 0; i < frees.size();) {
     std::size_t end = i + 1;
-    const std::uint64_t size = header_.cluster_size();
     while (end < frees.size() && frees[end].punch && frees[end].offset == frees[end - 1].offset + size) ++end;
-    if (!frees[i].punch) {
-      ++i;
-      continue;
-    }
-    file_->punch_hole(frees[i].offset, (end - i) * size);  // saves space; nothing depends on it
-    i = end;
+    if (frees[i].punch) file_->punch_hole(frees[i].offset, (end - i) * size);
+    i = frees[i].punch ? end : i + 1;
   }
+}
+
+/// The file refers to these no more: they may be used again.
+int Qcow2Image::apply_frees(const std::vector<Free>& frees) {
   std::vector<TableCache::Copy> copies;
   {
     const std::lock_guard guard(meta_);
     for (const Free& free : frees) {
       const std::uint64_t cluster = free.offset >> header_.cluster_bits;
-      // An image may lie about its refcounts; too low, and there is nothing left to free.
-      if (refcounts_.decrement(cluster) != 0) continue;
+      if (!free.decremented && refcounts_.decrement(cluster) != 0) continue;
+      refcounts_.release(cluster);
       std::uint64_t left = 0;
       if (refcounts_.get(cluster, left) == 0 && left == 0) {
         l2_.forget(free.offset, header_.cluster_size());
         refcounts_.blocks().forget(free.offset, header_.cluster_size());
       }
     }
+    if (std::ranges::all_of(frees, &Free::decremented)) return 0;
     copies = refcounts_.blocks().begin_write();
   }
   // Without a sync: until one happens, these clusters are leaked if the power fails, no more.

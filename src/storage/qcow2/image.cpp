@@ -54,7 +54,7 @@ Qcow2Image::~Qcow2Image() {
   if (options_.read_only) return;
   if (const int error = flush(); error != 0) {
     log::error("storage", "{}", system_error("cannot write the last changes of " + name(), error).message);
-  } else if (dirty_bit_set_ && set_dirty_bit(false) != 0) {
+  } else if (dirty_bit_set_ && (write_dirty_bit(false) != 0 || file_->sync() != 0)) {
     log::error("storage", "{} stays marked dirty: it will be repaired when it is next opened", name());
   }
 }
@@ -122,13 +122,11 @@ Result<void> Qcow2Image::set_backing(const std::string& name, const std::optiona
   return {};
 }
 
-int Qcow2Image::set_dirty_bit(bool dirty) {
+int Qcow2Image::write_dirty_bit(bool dirty) {
   const std::uint64_t features =
       dirty ? header_.incompatible_features | kDirty : header_.incompatible_features & ~kDirty;
   if (features == header_.incompatible_features) return 0;
-  int error = write_number(*file_, kIncompatibleFeaturesAt, features);
-  if (error == 0) error = file_->sync();
-  if (error != 0) return error;
+  if (const int error = write_number(*file_, kIncompatibleFeaturesAt, features); error != 0) return error;
   header_.incompatible_features = features;
   dirty_bit_set_ = dirty;
   return 0;

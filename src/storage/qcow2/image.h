@@ -103,8 +103,9 @@ class Qcow2Image final : public Image {
     std::uint64_t host;
   };
   struct Free {
-    std::uint64_t offset;  ///< of a host cluster
-    bool punch;
+    std::uint64_t offset;      ///< of a host cluster
+    bool punch = false;        ///< give its space back to the host
+    bool decremented = false;  ///< in memory; it is in quarantine
   };
   struct Writes;
   struct Batch;
@@ -157,8 +158,9 @@ class Qcow2Image final : public Image {
   void end_batch(Batch& batch, bool written);
   int write_copies(const std::vector<TableCache::Copy>& copies);
   int write_refcount_table(const Refcounts::TableChange& change);
-  int apply_frees(std::vector<Free>& frees);
-  int set_dirty_bit(bool dirty);
+  void punch_holes(std::vector<Free>& frees);
+  int apply_frees(const std::vector<Free>& frees);
+  int write_dirty_bit(bool dirty);
   int make_room();
 
   std::shared_ptr<File> file_;
@@ -168,6 +170,7 @@ class Qcow2Image final : public Image {
   SyncState state_;
   RangeLock ranges_;
   UnpackedClusters unpacked_;
+  std::atomic<bool> told_damage_ = false;
 
   mutable std::mutex meta_;  ///< everything below, up to the next comment
   std::shared_ptr<Image> backing_;

@@ -66,7 +66,7 @@ int Qcow2Image::make_table_writable(std::uint64_t l1_index) {
     TableCache::Slice* const slice = l2_.create(table + at);
     if (!bytes.empty()) slice->bytes = std::move(bytes);
   }
-  if (old != 0) frees_.push_back({old, false});
+  if (old != 0) frees_.push_back({old});
   l1_[l1_index] = table | kCopied;
   changed_l1_.insert(l1_index);
   return 0;

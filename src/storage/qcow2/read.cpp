@@ -60,7 +60,10 @@ int Qcow2Image::unpack(std::uint64_t word, UnpackedClusters::Cluster& cluster) {
   if (const int error = file_->read_bytes(place.offset, packed); error != 0) return error;
   auto unpacked = std::make_shared<std::vector<std::byte>>(header_.cluster_size());
   if (!decompress(header_.compression_type, packed, *unpacked)) {
-    log::error("storage", "{} has a damaged compressed cluster at byte {}", name(), place.offset);
+    // Once: a guest may read it again and again.
+    if (!told_damage_.exchange(true)) {
+      log::error("storage", "{} has a damaged compressed cluster at byte {}", name(), place.offset);
+    }
     return EIO;
   }
   cluster = std::move(unpacked);

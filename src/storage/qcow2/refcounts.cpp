@@ -65,6 +65,7 @@ Result<void> Refcounts::load() {
   changed_entries_.clear();
   moved_ = false;
   first_free_ = 0;
+  quarantined_.clear();
   table_offset_ = written_offset_ = header_.refcount_table_offset;
   table_clusters_ = written_clusters_ = header_.refcount_table_clusters;
   std::vector<std::byte> bytes(table_clusters_ * header_.cluster_size());
@@ -126,6 +127,10 @@ int Refcounts::decrement(std::uint64_t cluster) {
   return count == 0 ? EIO : set(cluster, count - 1);
 }
 
+void Refcounts::release(std::uint64_t cluster) {
+  if (quarantined_.erase(cluster) != 0) first_free_ = std::min(first_free_, cluster);
+}
+
 void Refcounts::cover(std::uint64_t block) {
   if (block >= table_.size()) table_.resize(block + 1);
 }
@@ -139,7 +144,9 @@ void Refcounts::place_block(std::uint64_t block, std::uint64_t cluster) {
 }
 
 int Refcounts::create_block(std::uint64_t block) {
-  // Nothing of what it speaks of is in use yet, so it can lie there itself.
+  // The first one speaks of the header at least: an image without it is damaged. Of any other, nothing that it speaks
+  // of is in use yet, so it can lie there itself.
+  if (block == 0) return EIO;
   const std::uint64_t cluster = block * per_block_;
   if ((cluster >> (56 - header_.cluster_bits)) != 0) return ENOSPC;
   if (block * 8 >= kMaxRefcountTableBytes) return EFBIG;
@@ -168,7 +175,8 @@ int Refcounts::ensure_table_fits() {
 }
 
 int Refcounts::allocate(std::uint64_t wanted, std::uint64_t& offset, std::uint64_t& count) {
-  std::uint64_t cluster = first_free_;
+  // Cluster 0 is the header's, whatever its refcount says.
+  std::uint64_t cluster = std::max<std::uint64_t>(first_free_, 1);
   for (count = 0; count < wanted; ++cluster) {
     TableCache::Slice* slice = nullptr;
     std::uint64_t index = 0;
@@ -178,7 +186,7 @@ int Refcounts::allocate(std::uint64_t wanted, std::uint64_t& offset, std::uint64
       if (count == 0) return error;
       break;
     }
-    if (load_refcount(header_.refcount_order, slice->bytes.data(), index) != 0) {
+    if (load_refcount(header_.refcount_order, slice->bytes.data(), index) != 0 || quarantined_.contains(cluster)) {
       if (count != 0) break;
       continue;
     }
@@ -209,7 +217,7 @@ int Refcounts::find_adjacent(std::uint64_t count, std::uint64_t& offset) {
     }
     std::uint64_t used = 0;
     if (const int error = get(cluster, used); error != 0) return error;
-    if (used != 0) {
+    if (used != 0 || quarantined_.contains(cluster)) {
       start = cluster + 1;
       blocks = 0;
     }

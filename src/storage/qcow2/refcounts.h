@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <set>
+#include <unordered_set>
 #include <vector>
 
 #include "base/result.h"
@@ -29,6 +30,9 @@ class Refcounts {
   /// ERANGE: a refcount of this width cannot go so high.
   int increment(std::uint64_t cluster);
   int decrement(std::uint64_t cluster);
+  /// A cluster that is not to be allocated yet although nothing refers to it in memory: the file still does.
+  void quarantine(std::uint64_t cluster) { quarantined_.insert(cluster); }
+  void release(std::uint64_t cluster);
 
   /// 1 to `wanted` adjacent free clusters, which then have refcount 1. `offset` is in bytes.
   int allocate(std::uint64_t wanted, std::uint64_t& offset, std::uint64_t& count);
@@ -72,7 +76,8 @@ class Refcounts {
   std::uint64_t written_offset_ = 0;  ///< where the file's header says it is
   std::uint32_t written_clusters_ = 0;
   bool moved_ = false;
-  std::uint64_t first_free_ = 0;  ///< no cluster below is free
+  std::uint64_t first_free_ = 0;  ///< no cluster below is free, but those in quarantine
+  std::unordered_set<std::uint64_t> quarantined_;
 };
 
 }  // namespace doppel::storage::qcow2

@@ -88,7 +88,7 @@ Result<void> Qcow2Image::resize(std::uint64_t size) {
     header_.l1_table_offset = new_offset;
     size_ = size;
     for (std::uint64_t i = 0; moved && i < old_clusters; ++i) {
-      frees_.push_back({old_offset + (i << header_.cluster_bits), false});
+      frees_.push_back({old_offset + (i << header_.cluster_bits)});
     }
   }
   state_.note_written();

@@ -215,7 +215,7 @@ void Qcow2Image::release(const L2Entry& entry, bool punch) {
     const CompressedPlace place = compressed_place(header_, entry.word);
     const std::uint64_t last = (place.offset + place.size - 1) >> header_.cluster_bits;
     for (std::uint64_t cluster = place.offset >> header_.cluster_bits; cluster <= last; ++cluster) {
-      frees_.push_back({cluster << header_.cluster_bits, false});
+      frees_.push_back({cluster << header_.cluster_bits});
     }
     unpacked_.clear();
   } else if (host_offset(entry) != 0) {

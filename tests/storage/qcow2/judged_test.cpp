@@ -27,24 +27,24 @@ std::ostream& operator<<(std::ostream& out, const Variant& variant) {
 }
 
 constexpr Variant kVariants[] = {
-    {"v2", "compat=0.10", 40 << 20, 300'000},
-    {"v3", "compat=1.1", 40 << 20, 300'000},
-    {"lazy", "lazy_refcounts=on", 40 << 20, 300'000},
-    {"c512", "cluster_size=512", 8 << 20, 100'000},
-    {"c512r64", "cluster_size=512,refcount_bits=64", 8 << 20, 100'000},
-    {"c4k", "cluster_size=4k", 20 << 20, 300'000},
-    {"c2M", "cluster_size=2M", (90 << 20) + 512, 5'000'000},
-    {"ext", "extended_l2=on", (40 << 20) + 1536, 300'000},
-    {"ext16k", "extended_l2=on,cluster_size=16k", 20 << 20, 300'000},
-    {"ext2M", "extended_l2=on,cluster_size=2M,lazy_refcounts=on", 60 << 20, 3'000'000},
-    {"r1", "refcount_bits=1", 40 << 20, 300'000},
-    {"r2", "refcount_bits=2", 40 << 20, 300'000},
-    {"r4", "refcount_bits=4", 40 << 20, 300'000},
-    {"r8", "refcount_bits=8", 40 << 20, 300'000},
-    {"r32", "refcount_bits=32", 40 << 20, 300'000},
-    {"r64", "refcount_bits=64", 40 << 20, 300'000},
-    {"zstd", "compression_type=zstd", 40 << 20, 300'000},
-    {"metadata", "preallocation=metadata", 40 << 20, 300'000},
+    {"v2", "compat=0.10", 12 << 20, 300'000},
+    {"v3", "compat=1.1", 12 << 20, 300'000},
+    {"lazy", "lazy_refcounts=on", 12 << 20, 300'000},
+    {"c512", "cluster_size=512", 3 << 20, 100'000},
+    {"c512r64", "cluster_size=512,refcount_bits=64", 3 << 20, 100'000},
+    {"c4k", "cluster_size=4k", 6 << 20, 300'000},
+    {"c2M", "cluster_size=2M", (30 << 20) + 512, 5'000'000},
+    {"ext", "extended_l2=on", (12 << 20) + 1536, 300'000},
+    {"ext16k", "extended_l2=on,cluster_size=16k", 6 << 20, 300'000},
+    {"ext2M", "extended_l2=on,cluster_size=2M,lazy_refcounts=on", 24 << 20, 3'000'000},
+    {"r1", "refcount_bits=1", 12 << 20, 300'000},
+    {"r2", "refcount_bits=2", 12 << 20, 300'000},
+    {"r4", "refcount_bits=4", 12 << 20, 300'000},
+    {"r8", "refcount_bits=8", 12 << 20, 300'000},
+    {"r32", "refcount_bits=32", 12 << 20, 300'000},
+    {"r64", "refcount_bits=64", 12 << 20, 300'000},
+    {"zstd", "compression_type=zstd", 12 << 20, 300'000},
+    {"metadata", "preallocation=metadata", 12 << 20, 300'000},
 };
 
 class Judged : public testing::TestWithParam<Variant> {
@@ -70,7 +70,7 @@ class Judged : public testing::TestWithParam<Variant> {
 TEST_P(Judged, RandomOperationsOnAnImageOfQemu) {
   must_run({"qemu-img", "create", "-f", "qcow2", "-o", variant_.options, path_, size_});
   std::vector<std::byte> reference(variant_.size);
-  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 2; ++seed) {
     {
       const auto image = open(path_);
       ASSERT_EQ(image->size(), variant_.size);
