@@ -75,7 +75,7 @@ Result<void> PciDevices::add_networks(const MachineConfig& config, memory::Guest
 Result<void> PciDevices::add_disks(const MachineConfig& config, memory::GuestMemory& memory) {
   unsigned number = 0;
   for (const DiskConfig& disk : config.disks) {
-    Result<std::unique_ptr<storage::BlockDevice>> opened = storage::open_disk(disk.path, disk.options);
+    Result<std::unique_ptr<storage::Disk>> opened = storage::open_disk(disk.path, disk.options);
     if (!opened) return opened.error();
     const std::string name = fmt::format("disk{}", number++);
     all_.push_back(

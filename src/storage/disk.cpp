@@ -3,6 +3,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <climits>
@@ -31,9 +32,9 @@ std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-class Disk final : public BlockDevice {
+class ImageDisk final : public Disk {
  public:
-  Disk(std::shared_ptr<Image> image, const DiskOptions& options, std::unique_ptr<AsyncIo> uring)
+  ImageDisk(std::shared_ptr<Image> image, const DiskOptions& options, std::unique_ptr<AsyncIo> uring)
       : image_(std::move(image)), workers_(options.workers), io_(uring ? std::move(uring) : make_thread_io(workers_)) {
     const auto cluster = static_cast<std::uint32_t>(image_->cluster_size());
     traits_.capacity = image_->size();
@@ -46,7 +47,7 @@ class Disk final : public BlockDevice {
     traits_.max_discard = std::uint64_t{1} << 30;
   }
 
-  ~Disk() override {
+  ~ImageDisk() override {
     drain();
     image_->flush();
   }
@@ -65,6 +66,12 @@ class Disk final : public BlockDevice {
     }
   }
 
+  std::shared_ptr<Image> image() const override { return image_; }
+  void replace_image(std::shared_ptr<Image> image) override {
+    drain();
+    image_ = std::move(image);
+  }
+
   void drain() override {
     std::unique_lock guard(mutex_);
     idle_.wait(guard, [this] { return in_flight_ == 0; });
@@ -76,7 +83,7 @@ class Disk final : public BlockDevice {
     struct Piece : FileIo {
       Plain* whole = nullptr;
     };
-    Disk* disk = nullptr;
+    ImageDisk* disk = nullptr;
     BlockRequest* request = nullptr;
     Located located;
     std::vector<Piece> pieces;
@@ -166,7 +173,7 @@ class Disk final : public BlockDevice {
     if (error != 0) plain.error = error;
     if (plain.left.fetch_sub(1) != 1) return;
     const std::unique_ptr<Plain> owned(&plain);
-    Disk& disk = *plain.disk;
+    ImageDisk& disk = *plain.disk;
     if (plain.request->operation == BlockOperation::Write) disk.image_->note_written();
     plain.located.holds.clear();
     disk.finish(*plain.request, plain.error);
@@ -215,16 +222,16 @@ class Disk final : public BlockDevice {
 
 }  // namespace
 
-Result<std::unique_ptr<BlockDevice>> make_disk(std::shared_ptr<Image> image, const DiskOptions& options) {
+Result<std::unique_ptr<Disk>> make_disk(std::shared_ptr<Image> image, const DiskOptions& options) {
   std::unique_ptr<AsyncIo> uring;
   if (options.aio != DiskOptions::Aio::Threads) uring = make_uring_io();
   if (!uring && options.aio == DiskOptions::Aio::IoUring) {
     return Error{"io_uring is not to be had on this host; use aio=threads"};
   }
-  return std::unique_ptr<BlockDevice>(std::make_unique<Disk>(std::move(image), options, std::move(uring)));
+  return std::unique_ptr<Disk>(std::make_unique<ImageDisk>(std::move(image), options, std::move(uring)));
 }
 
-Result<std::unique_ptr<BlockDevice>> open_disk(const std::string& path, const DiskOptions& options) {
+Result<std::unique_ptr<Disk>> open_disk(const std::string& path, const DiskOptions& options) {
   auto image = open_image(path, {.format = options.format, .read_only = options.read_only, .cache = options.cache});
   if (!image) return image.error();
   return make_disk(std::move(*image), options);

@@ -20,10 +20,19 @@ struct DiskOptions {
   unsigned workers = 8;  ///< threads at most, for what must wait: allocation, compressed clusters, flushes
 };
 
-/// Opens an image file with all its backing files for a guest. Closing (destruction) drains and flushes.
-Result<std::unique_ptr<BlockDevice>> open_disk(const std::string& path, const DiskOptions& options = {});
+/// A guest's disk on an image. Closing (destruction) drains and flushes.
+class Disk : public BlockDevice {
+ public:
+  virtual std::shared_ptr<Image> image() const = 0;
+  /// From now on requests go to `image`, which shows the same contents. Nothing may be in flight: pause the guest and
+  /// drain().
+  virtual void replace_image(std::shared_ptr<Image> image) = 0;
+};
+
+/// Opens an image file with all its backing files for a guest.
+Result<std::unique_ptr<Disk>> open_disk(const std::string& path, const DiskOptions& options = {});
 
 /// The same for an image that is open already.
-Result<std::unique_ptr<BlockDevice>> make_disk(std::shared_ptr<Image> image, const DiskOptions& options = {});
+Result<std::unique_ptr<Disk>> make_disk(std::shared_ptr<Image> image, const DiskOptions& options = {});
 
 }  // namespace doppel::storage

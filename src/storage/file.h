@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "base/result.h"
 #include "storage/iovec.h"
 
 namespace doppel::storage {
@@ -40,6 +41,11 @@ class File {
   virtual int allocate(std::uint64_t offset, std::uint64_t length) = 0;
   /// The run that begins at `offset`; holes read as zeros.
   virtual FileExtent extent(std::uint64_t offset, std::uint64_t length) = 0;
+
+  /// Lets others use the file too, as who only reads it does; and takes it for itself again. Files without locks do
+  /// nothing.
+  virtual Result<void> share() { return {}; }
+  virtual Result<void> lock_for_writing() { return {}; }
 
   /// The host's descriptor that I/O of this alignment may be sent to by other means (io_uring), or -1.
   virtual int descriptor(std::uint64_t offset, Buffers buffers) const = 0;

@@ -92,4 +92,11 @@ Result<void> lock_image(int fd, const std::string& path, bool read_only) {
   return {};
 }
 
+void unlock_writing(int fd) {
+  for (const unsigned permission : {kWrite, kResize}) {
+    struct flock lock = byte_lock(F_UNLCK, kHeldBase + permission);
+    ::fcntl(fd, F_OFD_SETLK, &lock);
+  }
+}
+
 }  // namespace doppel::storage

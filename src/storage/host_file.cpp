@@ -55,21 +55,37 @@ int transfer_all(std::uint64_t offset, Buffers buffers, Transfer&& transfer, AtE
 }  // namespace
 
 Result<std::unique_ptr<HostFile>> HostFile::open(const std::string& path, const HostFileOptions& options) {
-  std::unique_ptr<HostFile> file(new HostFile);
-  file->path_ = path;
-  file->read_only_ = options.read_only;
   const int access = options.read_only ? O_RDONLY : O_RDWR;
-  file->fd_ = UniqueFd(::open(path.c_str(), access | O_CLOEXEC | (options.create ? O_CREAT | O_EXCL : 0), 0644));
-  if (!file->fd_.valid()) {
+  UniqueFd fd(::open(path.c_str(), access | O_CLOEXEC | (options.create ? O_CREAT | O_EXCL : 0), 0644));
+  if (!fd.valid()) {
     return system_error(std::string("cannot ") + (options.create ? "create " : "open ") + path +
                         (options.read_only ? "" : " for writing"));
   }
+  return adopt(std::move(fd), path, options);
+}
+
+Result<std::unique_ptr<HostFile>> HostFile::adopt(UniqueFd fd, const std::string& path,
+                                                  const HostFileOptions& options) {
+  std::unique_ptr<HostFile> file(new HostFile);
+  file->path_ = path;
+  file->read_only_ = options.read_only;
+  file->fd_ = std::move(fd);
+  file->locked_ = options.lock;
   if (auto identified = file->identify(); !identified) return identified.error();
   if (options.lock) {
     if (auto locked = lock_image(file->fd_.get(), path, options.read_only); !locked) return locked.error();
   }
   if (options.cache == CacheMode::None) file->open_direct();
   return file;
+}
+
+Result<void> HostFile::share() {
+  if (locked_) unlock_writing(fd_.get());
+  return {};
+}
+
+Result<void> HostFile::lock_for_writing() {
+  return locked_ ? lock_image(fd_.get(), path_, false) : Result<void>{};
 }
 
 Result<void> HostFile::identify() {

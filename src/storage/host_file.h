@@ -24,6 +24,8 @@ struct HostFileOptions {
 class HostFile final : public File {
  public:
   static Result<std::unique_ptr<HostFile>> open(const std::string& path, const HostFileOptions& options);
+  /// A file that somebody else opened, for a process that may not open any; `create` has no meaning.
+  static Result<std::unique_ptr<HostFile>> adopt(UniqueFd fd, const std::string& path, const HostFileOptions& options);
 
   const std::string& name() const override { return path_; }
   std::uint64_t size() const override;
@@ -36,6 +38,8 @@ class HostFile final : public File {
   int truncate(std::uint64_t size) override;
   int allocate(std::uint64_t offset, std::uint64_t length) override;
   FileExtent extent(std::uint64_t offset, std::uint64_t length) override;
+  Result<void> share() override;
+  Result<void> lock_for_writing() override;
   int descriptor(std::uint64_t offset, Buffers buffers) const override;
   bool cached() const override { return !direct_.valid(); }
 
@@ -52,6 +56,7 @@ class HostFile final : public File {
   std::uint64_t alignment_ = 1;
   bool read_only_ = false;
   bool block_device_ = false;
+  bool locked_ = false;
   std::uint64_t block_device_size_ = 0;  ///< asked once: a jail may forbid to ask again
 };
 

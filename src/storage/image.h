@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "storage/block_device.h"
 #include "storage/file.h"
 #include "storage/range_lock.h"
@@ -69,6 +70,12 @@ class Image {
   virtual void note_written() = 0;
 
   virtual std::shared_ptr<Image> backing() const { return nullptr; }
+
+  /// Makes an image that was open for writing read-only, complete on the disk and shared with others: it becomes a
+  /// backing image.
+  virtual Result<void> freeze() = 0;
+  /// The reverse, if the file was opened for writing and nobody else uses it.
+  virtual Result<void> thaw() = 0;
 };
 
 }  // namespace doppel::storage

@@ -3,6 +3,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/system_error.h"
 #include "storage/probe.h"
 
 namespace doppel::storage {
@@ -59,6 +60,22 @@ bool RawImage::locate(bool for_write, std::uint64_t offset, std::uint64_t length
   if (for_write && guard_header_ && offset < kSector) return false;
   located.runs.push_back({file_.get(), offset, length});
   return true;
+}
+
+Result<void> RawImage::freeze() {
+  if (read_only_) return {};
+  if (const int error = flush(); error != 0) return system_error("cannot write " + name(), error);
+  if (auto shared = file_->share(); !shared) return shared;
+  read_only_ = true;
+  return {};
+}
+
+Result<void> RawImage::thaw() {
+  if (!read_only_) return {};
+  if (file_->read_only()) return Error{name() + " was opened for reading only"};
+  if (auto locked = file_->lock_for_writing(); !locked) return locked;
+  read_only_ = false;
+  return {};
 }
 
 int RawImage::resize(std::uint64_t size) {

@@ -32,6 +32,9 @@ class RawImage final : public Image {
   bool is_flushed() const override { return state_.is_synced(); }
   void note_written() override { state_.note_written(); }
 
+  Result<void> freeze() override;
+  Result<void> thaw() override;
+
   File& file() { return *file_; }
   /// Grows or shrinks file and disk; `size` a multiple of 512.
   int resize(std::uint64_t size);
@@ -39,7 +42,7 @@ class RawImage final : public Image {
  private:
   std::shared_ptr<File> file_;
   std::atomic<std::uint64_t> size_;
-  bool read_only_;
+  std::atomic<bool> read_only_;
   bool guard_header_;
   SyncState state_;
 };

@@ -179,6 +179,7 @@ class Parser {
         backing_size_ > header_.cluster_size() - backing_offset_) {
       return bad("has a backing file name that is too long or out of place");
     }
+    header_.backing_file_offset = backing_offset_;
     std::vector<std::byte> name(backing_size_);
     if (auto read = this->read(backing_offset_, name); !read) return read;
     header_.backing_file.assign(reinterpret_cast<const char*>(name.data()), name.size());
@@ -250,7 +251,7 @@ Result<Header> parse_header(File& file) {
   return header;
 }
 
-Result<std::vector<std::byte>> serialise_header(const Header& header) {
+Result<std::vector<std::byte>> serialise_header(const Header& header, std::uint64_t name_at) {
   std::vector<std::byte> out(header.version == 2 ? kHeaderLengthV2 : kHeaderLengthOurs);
   store_be(&out[0], kMagic);
   store_be(&out[4], header.version);
@@ -284,9 +285,10 @@ Result<std::vector<std::byte>> serialise_header(const Header& header) {
     store_be(&data[16], header.bitmaps->directory_offset);
     append_extension(out, kExtensionBitmaps, data);
   }
-  // Names for those who do not know the bits; the smallest clusters have no room for them.
+  // Names for those who do not know the bits; where room is scarce, they are left out.
   const std::vector<std::byte> names = feature_name_table();
-  if (header.version == 3 && out.size() + names.size() + 16 + header.backing_file.size() <= header.cluster_size()) {
+  if (header.version == 3 && name_at == 0 &&
+      out.size() + names.size() + 16 + header.backing_file.size() <= header.cluster_size()) {
     append_extension(out, kExtensionFeatureNames, names);
   }
   append_extension(out, kExtensionEnd, {});
@@ -294,6 +296,7 @@ Result<std::vector<std::byte>> serialise_header(const Header& header) {
     if (header.backing_file.size() > kMaxBackingName) {
       return Error{"the name of the backing file is longer than 1023 bytes; use a shorter path"};
     }
+    if (out.size() < name_at) out.resize(name_at);
     store_be(&out[8], static_cast<std::uint64_t>(out.size()));
     store_be(&out[16], static_cast<std::uint32_t>(header.backing_file.size()));
     const auto name = std::as_bytes(std::span(header.backing_file));

@@ -37,6 +37,7 @@ struct Header {
   std::uint32_t header_length = kHeaderLengthOurs;
   CompressionType compression_type = CompressionType::Deflate;
 
+  std::uint64_t backing_file_offset = 0;      ///< where the file has the name
   std::string backing_file;                   ///< empty: none
   std::optional<std::string> backing_format;  ///< "raw", "qcow2"
   std::optional<BitmapsExtension> bitmaps;
@@ -68,7 +69,7 @@ struct Header {
 Result<Header> parse_header(File& file);
 
 /// The header's bytes, extensions and backing file name, as they stand at the start of the file; an error if they do
-/// not fit into the first cluster.
-Result<std::vector<std::byte>> serialise_header(const Header& header);
+/// not fit into the first cluster. The name goes to `name_at` if that is behind the rest.
+Result<std::vector<std::byte>> serialise_header(const Header& header, std::uint64_t name_at = 0);
 
 }  // namespace doppel::storage::qcow2

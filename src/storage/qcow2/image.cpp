@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -30,7 +31,7 @@ int write_number(File& file, std::uint64_t at, std::uint64_t value) {
 Qcow2Image::Qcow2Image(std::shared_ptr<File> file, std::shared_ptr<Image> backing, const Header& header,
                        const Options& options)
     : file_(std::move(file)),
-      options_(options),
+      options_{options.read_only, options.for_check},
       header_(header),
       size_(header.size),
       unpacked_(std::max<std::size_t>(2, kUnpackedBytes >> header.cluster_bits)),
@@ -91,13 +92,44 @@ Result<void> Qcow2Image::open_for_writing() {
   return {};
 }
 
+/// Writes the header so that a power cut leaves the old one or the new one: what does not fit into its first sector
+/// goes first, to where the old one has nothing.
 Result<void> Qcow2Image::write_header() {
-  auto bytes = serialise_header(header_);
+  constexpr std::uint64_t kSector = 512;
+  const std::uint64_t used = header_.backing_file_offset;
+  const std::uint64_t end = header_.cluster_size();
+  // A name has at most 1023 bytes, so one of two places is free.
+  const std::uint64_t name_at = end < 8 * kSector ? 0 : used >= 4 * kSector || used == 0 ? kSector : 4 * kSector;
+  auto bytes = serialise_header(header_, name_at);
   if (!bytes) return bytes.error();
-  bytes->resize(header_.cluster_size());
-  int error = file_->write_bytes(0, *bytes);
+  const std::span<const std::byte> all(*bytes);
+  const std::uint64_t first = std::min<std::uint64_t>(all.size(), kSector);
+  int error = first < all.size() ? file_->write_bytes(first, all.subspan(first)) : 0;
+  if (error == 0) error = file_->sync();
+  if (error == 0) error = file_->write_bytes(0, all.first(first));
   if (error == 0) error = file_->sync();
   if (error != 0) return system_error("cannot write " + name(), error);
+  header_.backing_file_offset = load_be<std::uint64_t>(&all[8]);
+  return {};
+}
+
+Result<void> Qcow2Image::freeze() {
+  if (options_.read_only) return {};
+  const auto hold = ranges_.acquire(0, ~std::uint64_t{0}, RangeLock::Mode::Exclusive);
+  int error = flush();
+  if (error == 0 && dirty_bit_set_) error = write_dirty_bit(false);
+  if (error == 0) error = file_->sync();
+  if (error != 0) return system_error("cannot write " + name(), error);
+  if (auto shared = file_->share(); !shared) return shared;
+  options_.read_only = true;
+  return {};
+}
+
+Result<void> Qcow2Image::thaw() {
+  if (!options_.read_only) return {};
+  if (file_->read_only()) return Error{name() + " was opened for reading only"};
+  if (auto locked = file_->lock_for_writing(); !locked) return locked;
+  options_.read_only = false;
   return {};
 }
 

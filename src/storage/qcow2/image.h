@@ -60,6 +60,8 @@ class Qcow2Image final : public Image {
   bool is_flushed() const override { return state_.is_synced(); }
   void note_written() override { state_.note_written(); }
   std::shared_ptr<Image> backing() const override;
+  Result<void> freeze() override;
+  Result<void> thaw() override;
 
   /// Fixed but for size, l1_*, refcount_table_*; those may be read while nothing else is done with the image.
   const Header& header() const { return header_; }
@@ -164,7 +166,10 @@ class Qcow2Image final : public Image {
   int make_room();
 
   std::shared_ptr<File> file_;
-  const Options options_;
+  struct Mode {
+    std::atomic<bool> read_only;
+    const bool for_check;
+  } options_;
   Header header_;
   std::atomic<std::uint64_t> size_;
   SyncState state_;
