@@ -397,7 +397,8 @@ TEST_F(AlignmentTest, OtherSizesHaveTheirOwnAlignment) {
   EXPECT_FAULT_CODE(vector::kAc, 0, read(2, 108));
   EXPECT_FAULT(kNoFault, read(2, 14));
   EXPECT_FAULT_CODE(vector::kAc, 0, read(1, 14));
-  EXPECT_FAULT(kNoFault, read(1, 16)) << "left to the instruction";
+  EXPECT_FAULT(kNoFault, read(16, 32));
+  EXPECT_FAULT_CODE(vector::kAc, 0, read(8, 16));
 }
 
 TEST_F(AlignmentTest, TheSystemsOwnAccessesDoNot) {

@@ -304,7 +304,7 @@ TEST_F(Segmentation, ReportsWhatPrivilegeMaySee) {
   enter_protected_mode(3);
   std::uint32_t rights = 0, limit = 0;
   EXPECT_TRUE(load_access_rights(cpu, kUserData, rights));
-  EXPECT_EQ(rights, 0xC0F300U);
+  EXPECT_EQ(rights, 0xCFF300U) << "undefined bits are the descriptor's";
   EXPECT_TRUE(load_segment_limit(cpu, kUserData, limit));
   EXPECT_EQ(limit, 0xFFFF'FFFFU);
   EXPECT_FALSE(load_access_rights(cpu, kData, rights));

@@ -168,6 +168,8 @@ TEST_P(Syscall, SysenterInLongModeIsIntelOnly) {
   enter_long_mode(3);
   if (amd()) {
     EXPECT_FAULT(vector::kUd, sysenter(cpu));
+    EXPECT_FAULT_CODE(vector::kGp, 0, sysexit(cpu, 8)) << "privilege is checked first";
+    enter_long_mode(0);
     EXPECT_FAULT(vector::kUd, sysexit(cpu, 8));
     return;
   }
