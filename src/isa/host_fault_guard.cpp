@@ -17,7 +17,7 @@ namespace {
 thread_local HostFaultGuard* innermost = nullptr;
 
 // The handlers that ours replaced; written once, before ours can run.
-struct sigaction previous_fpe, previous_segv;
+struct sigaction previous_fpe, previous_segv, previous_bus;
 
 void forward(const struct sigaction& previous, int signal, siginfo_t* info, void* context) {
   if ((previous.sa_flags & SA_SIGINFO) != 0) {
@@ -57,7 +57,8 @@ namespace {
 
 void on_host_fault(int signal, siginfo_t* info, void* context) {
   if (HostFaultDispatch::handled(static_cast<ucontext_t*>(context)->uc_mcontext.gregs)) return;
-  forward(signal == SIGFPE ? previous_fpe : previous_segv, signal, info, context);
+  const struct sigaction& previous = signal == SIGFPE ? previous_fpe : signal == SIGBUS ? previous_bus : previous_segv;
+  forward(previous, signal, info, context);
 }
 
 void install() {
@@ -67,6 +68,8 @@ void install() {
   sigemptyset(&action.sa_mask);
   sigaction(SIGFPE, &action, &previous_fpe);
   sigaction(SIGSEGV, &action, &previous_segv);
+  // A non-canonical address whose base is RSP or RBP is #SS.
+  sigaction(SIGBUS, &action, &previous_bus);
 }
 
 }  // namespace
