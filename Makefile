@@ -22,7 +22,7 @@ build: guest    ## build the release program: build/doppel
 run: build    ## boot the default guest to a shell (ARGS='--memory 1G ...' for more)
 	@build/doppel run $(ARGS)
 
-test:    ## all that must hold: builds by both compilers, every test, sanitizers, format, layers, clang-tidy
+test:    ## install, build and run every test; format and layers included
 	@scripts/test
 
 sanitize: deps guest    ## build with Clang, ASan and UBSan, and run the unit tests under them
