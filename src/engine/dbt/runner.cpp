@@ -433,7 +433,7 @@ const std::byte* Runner::missed(const Site& site, Access access) {
     return site.block->code + site.resume;
   } catch (const x86::Fault& fault) {
     // Other faults may go before this one: of alignment, or a pending one of x87. The interpreter finds out.
-    constexpr LinearAddress kAlignment = 16;
+    constexpr LinearAddress kAlignment = 32;
     interpret_next_ = linear % kAlignment != 0 || site.touches_fpu;
     if (!interpret_next_) exit_ = interpreter_->deliver(fault);
     return nullptr;

@@ -1,0 +1,120 @@
+// From PVH's entry (32-bit protected mode, no paging) to main() in 64-bit mode, and the exceptions' way to on_exception().
+        .section .note.Xen, "a", @note
+        .long   4, 4, 18                // XEN_ELFNOTE_PHYS32_ENTRY
+        .asciz  "Xen"
+        .long   start
+
+        .section .text
+        .code32
+        .globl  start
+start:  mov     $stack_top, %esp
+        mov     $page_directory, %edi
+        mov     $0x83, %eax             // 2 MiB pages: present, writable
+map:    mov     %eax, (%edi)
+        add     $0x200000, %eax
+        add     $8, %edi
+        cmp     $page_directory + 4096, %edi
+        jb      map
+        movl    $page_directory + 3, pdpt
+        movl    $pdpt + 7, pml4
+        mov     $pml4, %eax
+        mov     %eax, %cr3
+        mov     $0x6A0, %eax            // PAE, PGE, OSFXSR, OSXMMEXCPT
+        mov     %eax, %cr4
+        mov     $0xC0000080, %ecx       // EFER: LME, NXE
+        rdmsr
+        or      $0x900, %eax
+        wrmsr
+        mov     $0x80010033, %eax       // PG, WP, NE, ET, MP, PE
+        mov     %eax, %cr0
+        lgdt    gdt_pointer
+        ljmp    $8, $long_mode
+
+        .code64
+long_mode:
+        mov     $16, %eax
+        mov     %eax, %ds
+        mov     %eax, %es
+        mov     %eax, %ss
+        mov     $stack_top, %esp
+        call    main
+        hlt
+
+        .globl  vectors
+        .balign 16
+vectors:
+        .set    vector, 0
+        .rept   256
+        .balign 16
+        .if     vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
+        nop
+        nop
+        .else
+        push    $0
+        .endif
+        push    $vector
+        jmp     common
+        .set    vector, vector + 1
+        .endr
+
+common: push    %rax
+        push    %rcx
+        push    %rdx
+        push    %rbx
+        push    %rbp
+        push    %rsi
+        push    %rdi
+        push    %r8
+        push    %r9
+        push    %r10
+        push    %r11
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+        cld
+        mov     %rsp, %rdi
+        mov     %rsp, %rbx
+        and     $-16, %rsp
+        call    on_exception
+        mov     %rbx, %rsp
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %r11
+        pop     %r10
+        pop     %r9
+        pop     %r8
+        pop     %rdi
+        pop     %rsi
+        pop     %rbp
+        pop     %rbx
+        pop     %rdx
+        pop     %rcx
+        pop     %rax
+        add     $16, %rsp
+        iretq
+
+        .section .data
+        .globl  gdt, tss
+        .balign 16
+gdt:    .quad   0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF, 0x00CFF3000000FFFF, 0x00AFFB000000FFFF
+        .quad   0, 0                    // 28h: the task-state segment
+gdt_pointer:
+        .word   gdt_pointer - gdt - 1
+        .quad   gdt
+        .balign 16
+tss:    .fill   104, 1, 0
+
+        .section .bss
+        .globl  pml4, pdpt, page_directory
+        .balign 4096
+pml4:   .skip   4096
+pdpt:   .skip   4096
+page_directory:
+        .skip   4096
+        .skip   65536
+stack_top:
+
+        .section .note.GNU-stack, "", @progbits
