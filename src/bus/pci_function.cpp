@@ -162,6 +162,7 @@ void PciFunction::describe(state::Visitor& v) {
     for (unsigned i = 0; i < kConfigBytes; ++i) {
       config_[i] = static_cast<std::uint8_t>((initial_[i] & ~writable_[i]) | (config_[i] & writable_[i]));
     }
+    if (intx_) config_[kStatus] |= static_cast<std::uint8_t>(kStatusInterrupt);
   }
   v.on_loaded([this] {
     update_decoding();

@@ -82,8 +82,9 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->type_name("'FILE ARGS'")
       ->allow_extra_args(false);
   command
-      ->add_option("--disk", options.disks,
-                   "a disk image; options: format=raw|qcow2, readonly, serial=TEXT, cache=MODE, discard=on|off")
+      ->add_option(
+          "--disk", options.disks,
+          "a disk image; options: format=raw|qcow2, readonly, snapshot, serial=TEXT, cache=MODE, discard=on|off")
       ->type_name("FILE[,OPTION...]")
       ->allow_extra_args(false);
   command
@@ -91,6 +92,7 @@ void add_run(CLI::App& app, Arguments& arguments) {
                    "a network card: user[,publish=HOST:GUEST[/udp]][,restrict], tap,ifname=NAME, or none (the default)")
       ->type_name("KIND[,OPTION...]")
       ->allow_extra_args(false);
+  command->add_flag("--balloon", options.balloon, "let the guest give back memory that it does not use");
   command->add_option("--mac", options.macs, "the MAC address of a network card; the first is for the first card")
       ->type_name("MAC")
       ->allow_extra_args(false);

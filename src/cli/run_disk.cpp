@@ -27,6 +27,12 @@ Result<void> apply(const std::string& key, const std::string& value, machine::Di
     disk.options.read_only = *on;
     return {};
   }
+  if (key == "snapshot") {
+    const Result<bool> on = parse_switch(key, value);
+    if (!on) return on.error();
+    disk.snapshot = *on;
+    return {};
+  }
   if (key == "discard") {
     const Result<bool> on = parse_switch(key, value);
     if (!on) return on.error();
@@ -46,7 +52,7 @@ Result<void> apply(const std::string& key, const std::string& value, machine::Di
     disk.options.cache = value == "none" ? storage::CacheMode::None : storage::CacheMode::Writeback;
     return {};
   }
-  return Error{fmt::format("unknown option {}: there are format, readonly, serial, cache, discard", key)};
+  return Error{fmt::format("unknown option {}: there are format, readonly, snapshot, serial, cache, discard", key)};
 }
 
 }  // namespace

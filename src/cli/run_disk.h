@@ -7,7 +7,7 @@
 
 namespace doppel::cli {
 
-/// The value of --disk: FILE[,format=raw|qcow2][,readonly][,serial=TEXT][,cache=…][,discard=on|off].
+/// The value of --disk: FILE[,format=raw|qcow2][,readonly][,snapshot][,serial=TEXT][,cache=…][,discard=on|off].
 Result<machine::DiskConfig> parse_disk(const std::string& text);
 
 }  // namespace doppel::cli

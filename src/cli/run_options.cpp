@@ -167,6 +167,7 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
   config.memory_bytes = *memory;
   config.cpus = *cpus;
   config.engine = *engine;
+  config.balloon = options.balloon;
   // A command runs once.
   config.no_reboot = options.no_reboot || options.command.has_value();
   config.command_line = make_command_line(options, terminal);

@@ -21,6 +21,7 @@ struct RunOptions {
   std::vector<std::string> nets{};   ///< of --net
   std::vector<std::string> macs{};   ///< of --mac
 
+  bool balloon = false;
   std::string memory = "1G";
   std::string cpus = "1";
   std::string engine = "auto";

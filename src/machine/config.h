@@ -34,6 +34,7 @@ struct DiskConfig {
   std::string path;
   std::string serial;  ///< at most 20 characters; empty: "disk0" and so on
   storage::DiskOptions options;
+  bool snapshot = false;  ///< the image is not written: changes go to a file that ends with the machine
 };
 
 /// A network card and what it is plugged into.
@@ -58,6 +59,7 @@ struct MachineConfig {
 
   std::vector<DiskConfig> disks;
   std::vector<NetworkConfig> networks;
+  bool balloon = false;
   /// The listening Unix socket that leads to the guest's vsock ports; none: no vsock device.
   std::shared_ptr<UniqueFd> vsock_listener;
   /// Opens the host's end of a connection that the guest asks for; empty: there are none.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <atomic>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -257,6 +258,11 @@ void Machine::reset() {
 void Machine::stop() {
   impl_->requests.post(Outcome{Outcome::Kind::Stopped, 0, {}});
 }
+bool Machine::set_balloon(std::uint64_t bytes) {
+  devices::virtio::Balloon* const balloon = impl_->platform->pci_devices().balloon();
+  if (balloon != nullptr) balloon->set_target(static_cast<std::uint32_t>(bytes >> memory::kPageShift));
+  return balloon != nullptr;
+}
 void Machine::press_power_button() {
   impl_->platform->acpi_pm().press_power_button();
 }
@@ -309,6 +315,16 @@ nlohmann::json Machine::stats() {
   nlohmann::json result = nlohmann::json::object();
   for (unsigned i = 0; i < impl_->config.cpus; ++i) {
     result[fmt::format("cpu{}", i)] = impl_->processors[i]->vcpu.runner().stats();
+  }
+  if (devices::virtio::Balloon* const balloon = impl_->platform->pci_devices().balloon()) {
+    const devices::virtio::BalloonStatistics statistics = balloon->statistics();
+    constexpr std::array<const char*, devices::virtio::BalloonStatistics::kTags> kNames{
+        "swap_in", "swap_out",  "major_faults", "minor_faults",        "free",
+        "total",   "available", "disk_caches",  "hugetlb_allocations", "hugetlb_failures"};
+    nlohmann::json& report = result["balloon"];
+    report["pages"] = balloon->actual();
+    report["reported_bytes"] = balloon->reported_bytes();
+    for (std::size_t i = 0; i < kNames.size(); ++i) report["guest"][kNames[i]] = statistics.values[i];
   }
   return result;
 }

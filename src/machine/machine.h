@@ -57,6 +57,8 @@ class Machine {
   void resume();
   /// Presses the ACPI power button.
   void press_power_button();
+  /// Asks the guest to give this much memory back; false when the machine has no balloon.
+  bool set_balloon(std::uint64_t bytes);
   /// Ctrl-Alt-Del on the keyboard.
   void send_ctrl_alt_del();
   /// Resets the machine as the reset button would.

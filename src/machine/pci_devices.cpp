@@ -1,14 +1,23 @@
 #include "machine/pci_devices.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/random.h>
+#include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/system_error.h"
 #include "devices/virtio/block.h"
 #include "devices/virtio/entropy.h"
 #include "devices/virtio/network.h"
 #include "devices/virtio/vsock.h"
 #include "net/tap.h"
 #include "net/user_network.h"
+#include "storage/disk.h"
+#include "storage/open.h"
+#include "storage/qcow2/create.h"
 
 namespace doppel::machine {
 
@@ -24,10 +33,37 @@ virtio::MacAddress random_mac() {
   return mac;
 }
 
+/// An overlay that is nobody's but this machine's: its file has no name, and goes with the process.
+Result<std::unique_ptr<storage::Disk>> open_copy_on_write(const DiskConfig& disk) {
+  storage::OpenOptions base_options;
+  base_options.format = disk.options.format;
+  Result<std::shared_ptr<storage::Image>> base = storage::open_image(disk.path, base_options);
+  if (!base) return base.error();
+  std::string path = (std::filesystem::temp_directory_path() / "doppel-overlay-XXXXXX").string();
+  const UniqueFd reserved(::mkostemp(path.data(), O_CLOEXEC));
+  if (!reserved.valid()) return system_error("cannot create a file for what the guest writes in " + path);
+  Result<std::unique_ptr<storage::HostFile>> file = storage::HostFile::open(path, {});
+  ::unlink(path.c_str());
+  if (!file) return file.error();
+  storage::qcow2::CreateOptions overlay;
+  overlay.size = (*base)->size();
+  std::error_code ignored;
+  overlay.backing_file = std::filesystem::absolute(disk.path, ignored).string();
+  Result<std::shared_ptr<storage::qcow2::Qcow2Image>> image =
+      storage::qcow2::create(*std::move(file), overlay, *std::move(base));
+  if (!image) return image.error();
+  return storage::make_disk(*std::move(image), disk.options);
+}
+
 }  // namespace
 
 Result<void> PciDevices::create(const MachineConfig& config, memory::GuestMemory& memory) {
   all_.push_back(std::make_unique<virtio::Entropy>("entropy", memory));
+  if (config.balloon) {
+    auto balloon = std::make_unique<virtio::Balloon>("balloon", memory);
+    balloon_ = balloon.get();
+    all_.push_back(std::move(balloon));
+  }
   if (Result<void> added = add_networks(config, memory); !added) return added;
   if (Result<void> added = add_vsock(config, memory); !added) return added;
   return add_disks(config, memory);
@@ -75,7 +111,8 @@ Result<void> PciDevices::add_networks(const MachineConfig& config, memory::Guest
 Result<void> PciDevices::add_disks(const MachineConfig& config, memory::GuestMemory& memory) {
   unsigned number = 0;
   for (const DiskConfig& disk : config.disks) {
-    Result<std::unique_ptr<storage::Disk>> opened = storage::open_disk(disk.path, disk.options);
+    Result<std::unique_ptr<storage::Disk>> opened =
+        disk.snapshot ? open_copy_on_write(disk) : storage::open_disk(disk.path, disk.options);
     if (!opened) return opened.error();
     const std::string name = fmt::format("disk{}", number++);
     all_.push_back(

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "devices/virtio/balloon.h"
 #include "devices/virtio/device.h"
 #include "machine/config.h"
 #include "memory/guest_memory.h"
@@ -18,6 +19,8 @@ class PciDevices {
   Result<void> create(const MachineConfig& config, memory::GuestMemory& memory);
 
   const std::vector<std::unique_ptr<devices::virtio::Device>>& all() const { return all_; }
+  /// nullptr when there is none.
+  devices::virtio::Balloon* balloon() const { return balloon_; }
 
  private:
   /// The machine's one, made when it is first asked for.
@@ -28,6 +31,7 @@ class PciDevices {
 
   std::unique_ptr<net::Reactor> reactor_;  ///< where a device needs one
   std::vector<std::unique_ptr<devices::virtio::Device>> all_;
+  devices::virtio::Balloon* balloon_ = nullptr;
 };
 
 }  // namespace doppel::machine

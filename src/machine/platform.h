@@ -65,6 +65,7 @@ class Platform {
   irq::LocalApic& local_apic(unsigned index) { return local_apics_[index]->chip(); }
   irq::IrqLine irq_line(unsigned gsi) { return {gsi_router_, gsi}; }
   SerialPort& serial(unsigned port) { return *serial_[port]; }
+  const PciDevices& pci_devices() const { return pci_devices_; }
   devices::AcpiPm& acpi_pm() { return acpi_pm_; }
   devices::I8042& keyboard() { return i8042_; }
   /// UTC at VM time 0, in nanoseconds since the epoch.
