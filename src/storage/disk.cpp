@@ -1,13 +1,13 @@
 #include "storage/disk.h"
 
 #include <sys/uio.h>
-#include <time.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <climits>
 #include <condition_variable>
+#include <ctime>
 #include <mutex>
 #include <vector>
 

@@ -1,8 +1,8 @@
 #include <liburing.h>
-#include <signal.h>
 
 #include <cerrno>
 #include <climits>
+#include <csignal>
 #include <mutex>
 #include <thread>
 

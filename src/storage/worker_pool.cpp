@@ -1,7 +1,6 @@
 #include "storage/worker_pool.h"
 
-#include <signal.h>
-
+#include <csignal>
 #include <utility>
 
 namespace doppel::storage {

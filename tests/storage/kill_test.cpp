@@ -1,12 +1,12 @@
 // A process that writes and flushes is killed at any moment: what it said was flushed is there, and the image is
 // consistent.
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
+#include <csignal>
 #include <cstring>
 #include <map>
 #include <random>
