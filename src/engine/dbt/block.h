@@ -42,6 +42,7 @@ struct Site {
   std::uint32_t resume = 0;       ///< misses: where to try again, from Block::code; Chain: where the call is
   std::uint32_t after = 0;        ///< where the next instruction's code is, or 0 when the block is to be left
   std::uint16_t length = 0;       ///< of its instruction
+  bool looks_around = false;      ///< events may be deliverable behind its instruction, so the block is left
   bool touches_fpu = false;       ///< its instruction works on x87, MMX or extended state
   std::uint32_t jump = 0;         ///< Chain: from Block::code, the end of the jump to be linked
 };

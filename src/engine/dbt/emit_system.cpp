@@ -50,6 +50,7 @@ Emitter::Next Emitter::system(const SourceInsn& source, const SourceInsn* follow
       a_.mov(host::rcx, env(DOPPEL_ENV(interrupt_waiting)));
       a_.short_().jecxz(host::rcx, calm);
       call_out(ExitReason::InterpretAndLook, add_site());
+      sites_.back().looks_around = true;
       a_.bind(calm);
       a_.mov(env(DOPPEL_ENV(interrupt_flag)), static_cast<std::int32_t>(x86::rflags::kIf));
       return Next::Continue;

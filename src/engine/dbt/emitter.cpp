@@ -202,6 +202,7 @@ Emitter::Next Emitter::instruction(const SourceInsn& source, const SourceInsn* f
   }
   if (next == Next::Continue) {
     for (std::size_t i = first_site; i < sites_.size(); ++i) {
+      if (sites_[i].looks_around) continue;
       sites_[i].after = static_cast<std::uint32_t>(a_.offset());
       sites_[i].length = source.insn.length;
       sites_[i].touches_fpu = touches_fpu(source.insn, op_class);

@@ -145,8 +145,10 @@ std::optional<Exit> Runner::go_on() {
   x86::Attention& attention = cpu_.ports.attention;
   if (attention.any() && attention.take(x86::Attention::kEngine) != 0) shared_.writers.serve(*this);
   if (std::optional<Exit> exit = interpreter_->boundary()) return exit;
-  if (interpret_next_ || !translatable()) return interpret();
-  return run_translated();
+  if (!translatable()) return interpret();
+  std::optional<Exit> exit = run_translated();
+  // No look around before that: an interrupt that came since must not be taken between STI and HLT.
+  return !exit && interpret_next_ ? interpret() : exit;
 }
 
 std::optional<Exit> Runner::interpret() {
@@ -339,11 +341,9 @@ const std::byte* Runner::handle_exit() {
       load_fpu();
       return site.block->code + site.resume;
     case ExitReason::Interpret:
+    case ExitReason::InterpretAndLook:
     case ExitReason::Crossing:
       return interpreted(site);
-    case ExitReason::InterpretAndLook:
-      interpret_next_ = true;
-      break;
     case ExitReason::Attention:
     case ExitReason::HostFault:
       break;
@@ -355,18 +355,14 @@ const std::byte* Runner::handle_exit() {
 /// Executes one instruction for translated code, which goes on behind it if nothing else came up.
 const std::byte* Runner::interpreted(const Site& site) {
   stop_at(*site.block, site.page_offset);
-  if (site.after == 0) {
-    interpret_next_ = true;
-    return nullptr;
-  }
-  const std::byte* after = site.block->code + site.after;
+  const std::byte* after = site.after == 0 ? nullptr : site.block->code + site.after;
   const std::uint64_t next = cpu_.state.rip + site.length;
-  const bool fpu = site.touches_fpu && views_->env().fpu_loaded != 0;
+  const bool fpu = (site.touches_fpu || after == nullptr) && views_->env().fpu_loaded != 0;
   if (fpu) save_fpu();
   ++stats_.interpreted;
   exit_ = interpreter_->step();
   if (exit_ || cpu_.state.rip != next || cpu_.ports.attention.any() || cpu_.state.ss_shadow) return nullptr;
-  if (fpu) load_fpu();
+  if (fpu && after != nullptr) load_fpu();
   return after;
 }
 
