@@ -39,6 +39,7 @@ struct Site {
   Block* block = nullptr;
   std::uint16_t page_offset = 0;  ///< of its instruction
   std::uint16_t target = 0;       ///< Chain: of the instruction jumped to, in the same page
+  x86::LinearAddress far_target = 0;  ///< Chain: instead, where it is in another page, of supervisor code
   std::uint32_t resume = 0;       ///< misses: where to try again, from Block::code; Chain: where the call is
   std::uint32_t after = 0;        ///< where the next instruction's code is, or 0 when the block is to be left
   std::uint16_t length = 0;       ///< of its instruction

@@ -80,6 +80,23 @@ void CodeCache::link(std::uint32_t number, Block* target) {
   point_jump(sites_[number], target->code);
   target->incoming.push_back(number);
   ++stats_.links;
+  if (const x86::LinearAddress far = sites_[number].far_target; far != 0) {
+    far_links_.push_back(number);
+    far_pages_.insert(x86::Tlb::page_of(far));
+  }
+}
+
+void CodeCache::unlink_far() {
+  for (const std::uint32_t number : far_links_) {
+    const Site& site = sites_[number];
+    point_jump(site, site.block->code + site.resume);
+  }
+  far_links_.clear();
+  far_pages_.clear();
+}
+
+void CodeCache::unlink_far_to(x86::LinearAddress address) {
+  if (far_pages_.contains(x86::Tlb::page_of(address))) unlink_far();
 }
 
 bool CodeCache::drop_page(memory::GuestPhysical page) {
@@ -105,6 +122,8 @@ void CodeCache::flush() {
   table_.assign(kInitialSlots, Slot{});
   taken_ = 0;
   by_page_.clear();
+  far_links_.clear();
+  far_pages_.clear();
   area_.rewind(permanent_);
   ++stats_.flushes;
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "engine/dbt/block.h"
@@ -31,6 +32,9 @@ class CodeCache {
 
   /// Lets the jump of a Chain site lead to `target` from now on.
   void link(std::uint32_t site, Block* target);
+  /// Undoes the links to other pages: to be called when a mapping of the page of this address, or any, has changed.
+  void unlink_far();
+  void unlink_far_to(x86::LinearAddress address);
 
   /// Drops the blocks of a page of RAM, and every link to them. True when there were any.
   bool drop_page(memory::GuestPhysical page);
@@ -69,6 +73,8 @@ class CodeCache {
   std::size_t taken_ = 0;
   Block dropped_;  ///< stands in the slots of blocks that are no more
   std::unordered_map<memory::GuestPhysical, std::vector<Block*>> by_page_;
+  std::vector<std::uint32_t> far_links_;  ///< sites
+  std::unordered_set<x86::LinearAddress> far_pages_;
   Stats stats_;
 };
 

@@ -81,33 +81,46 @@ Emitter::Next Emitter::conditional(const SourceInsn& source, unsigned condition)
   SideExit exit;
   exit.entry = a_.newLabel();
   exit.target = target;
-  exit.in_page = target >= 0 && target < kPage;
-  if (exit.in_page && target <= page_offset_) poll();
+  exit.linked = linkable(target);
+  if (exit.linked && target <= page_offset_) poll();
   exit.site = add_site();
   a_.long_().j(kConditions[condition], exit.entry);
   sites_[exit.site].jump = static_cast<std::uint32_t>(a_.offset());
-  sites_[exit.site].target = static_cast<std::uint16_t>(target);
+  set_target(sites_[exit.site], target);
   side_exits_.push_back(exit);
   return Next::Continue;
 }
 
-/// To a place relative to the page: linked directly inside it, looked up outside.
+/// Whether a jump to a place relative to the page may lead straight to its block.
+bool Emitter::linkable(std::int64_t target) const {
+  return (target >= 0 && target < kPage) || (mode_.far_links && mode_.code_64);
+}
+
+void Emitter::set_target(Site& site, std::int64_t target) const {
+  if (target >= 0 && target < kPage) {
+    site.target = static_cast<std::uint16_t>(target);
+  } else {
+    site.far_target = mode_.linear_page + static_cast<std::uint64_t>(target);
+  }
+}
+
+/// To a place relative to the page: linked or looked up.
 void Emitter::jump_to(std::int64_t target) {
   keep_islands_in_reach();
-  if (target >= 0 && target < kPage) {
+  if (linkable(target)) {
     if (target <= page_offset_) poll();
-    return chain(static_cast<std::uint16_t>(target));
+    return chain(target);
   }
   load_linear(host::rcx, target);
   look_up_jump();
 }
 
-void Emitter::chain(std::uint16_t target) {
+void Emitter::chain(std::int64_t target) {
   const std::uint32_t site = add_site();
   const Label out = a_.newLabel();
   a_.long_().jmp(out);
   sites_[site].jump = static_cast<std::uint32_t>(a_.offset());
-  sites_[site].target = target;
+  set_target(sites_[site], target);
   a_.bind(out);
   sites_[site].resume = static_cast<std::uint32_t>(a_.offset());
   call_out(ExitReason::Chain, site);
@@ -239,15 +252,15 @@ Emitter::Next Emitter::call(const SourceInsn& source) {
   const bool relative = operand.kind == OperandKind::Relative;
   if (!relative && !load_branch_target(source)) return Next::Untranslated;
   const std::int64_t target = std::int64_t{next_offset_} + static_cast<std::int64_t>(source.insn.imm[0]);
-  const bool in_page = relative && target >= 0 && target < kPage;
+  const bool linked = relative && linkable(target);
   write_stack(size);
   a_.lea(host::r11, host::ptr(host::r11, host::rcx));
   load_linear(host::rcx, next_offset_);
   a_.mov(Mem(host::r11, 0, size), reg(kHostRcx, size));
   a_.lea(reg(kHostR10, size), host::ptr(host::r10, -static_cast<std::int32_t>(size)));
   keep_islands_in_reach();
-  if (in_page) {
-    chain(static_cast<std::uint16_t>(target));
+  if (linked) {
+    chain(target);
   } else {
     if (relative) {
       load_linear(host::rcx, target);

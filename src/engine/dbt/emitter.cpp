@@ -222,7 +222,7 @@ void Emitter::finish() {
     a_.bind(exit.entry);
     Site& site = sites_[exit.site];
     page_offset_ = site.page_offset;
-    if (exit.in_page) {
+    if (exit.linked) {
       site.resume = static_cast<std::uint32_t>(a_.offset());
       call_out(ExitReason::Chain, exit.site);
     } else {

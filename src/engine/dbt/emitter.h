@@ -22,6 +22,8 @@ struct BlockMode {
   bool x87 = false, sse = false, avx = false;  ///< the unit may be used without a check
   bool smap = false;
   x86::LinearAddress linear_page = 0;
+  /// Supervisor code in a global page: jumps to other pages are linked too, as long as no mapping of theirs changes.
+  bool far_links = false;
 };
 
 /// Assembles one block, instruction after instruction. Everything that it writes leaves the guest's flags alone but for
@@ -102,7 +104,9 @@ class Emitter {
   Next jump(const SourceInsn& source);
   bool load_branch_target(const SourceInsn& source);
   void jump_to(std::int64_t page_offset);
-  void chain(std::uint16_t target);
+  void chain(std::int64_t target);
+  void set_target(Site& site, std::int64_t target) const;
+  bool linkable(std::int64_t target) const;
   void look_up_jump();
   void write_stack(unsigned size);
   unsigned stack_size() const { return mode_.code_64 ? 8 : 4; }
@@ -130,7 +134,7 @@ class Emitter {
     Label entry;
     std::uint32_t site = 0;
     std::int64_t target = 0;
-    bool in_page = false;
+    bool linked = false;
   };
   std::vector<SideExit> side_exits_;
 };

@@ -15,7 +15,7 @@ namespace doppel::engine::dbt {
 /// the other. Valid for one state of the mappings and one mode. The vCPU's thread.
 class JumpTable {
  public:
-  static constexpr unsigned kBits = 13, kLowestBit = 1;
+  static constexpr unsigned kBits = 14, kLowestBit = 1;
   static constexpr std::size_t kEntries = std::size_t{1} << kBits;
   static constexpr std::uint64_t kMask = (kEntries - 1) << kLowestBit;
 

@@ -97,6 +97,7 @@ void Runner::set_debug(const DebugRequest& request) {
 
 void Runner::flushed_all() {
   views_->flush_all();
+  cache_.unlink_far();
   large_pages_.clear();
   interpreter_->mappings_changed();
 }
@@ -111,6 +112,7 @@ void Runner::flushed_page(LinearAddress address) {
     if (large_pages_.contains(large_mark(address, shift))) return flushed_all();
   }
   views_->flush_page(address);
+  cache_.unlink_far_to(address);
   interpreter_->mappings_changed();
 }
 
@@ -268,6 +270,7 @@ Block* Runner::block_at(std::uint64_t rip) {
       return nullptr;
     }
     if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(rip, page.page_shift));
+    target_is_global_ = page.global;
     views_->jumps(user).put(rip, block->code, page.global);
     return block;
   } catch (const x86::Fault& fault) {
@@ -297,7 +300,7 @@ Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage&
     shared_.writers.protect(*this, page.physical);
   };
   const std::span<const std::byte> bytes(page.host + offset, memory::kPageSize - offset);
-  Block* block = translator_.translate({bytes, physical, linear, mode, numeric_error}, announce);
+  Block* block = translator_.translate({bytes, physical, linear, mode, numeric_error, page.global}, announce);
   if (code.generation(index) == generation) return block;
   // Somebody stored to the page meanwhile.
   drop_code(page.physical);
@@ -394,11 +397,13 @@ void Runner::undo_branch(const Site& site) {
 const std::byte* Runner::chained(std::uint32_t number) {
   const Site site = cache_.site(number);
   stop_at(*site.block, site.target);
+  if (site.far_target != 0) cpu_.state.rip = site.far_target;
   const std::uint64_t flushes = cache_.stats().flushes;
   const std::uint64_t dropped = cache_.stats().dropped;
   Block* target = block_at(cpu_.state.rip);
   if (target == nullptr) return nullptr;
-  if (cache_.stats().flushes == flushes && cache_.stats().dropped == dropped) cache_.link(number, target);
+  const bool lasting = site.far_target == 0 || target_is_global_;
+  if (lasting && cache_.stats().flushes == flushes && cache_.stats().dropped == dropped) cache_.link(number, target);
   return target->code;
 }
 

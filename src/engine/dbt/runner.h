@@ -91,6 +91,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
 
   std::array<std::uint32_t, 2> jump_mode_{};  ///< the mode that each jump table is for
   std::uint64_t write_table_ = 0;             ///< what gs points to
+  bool target_is_global_ = false;             ///< the page that block_at() found
   bool interpret_next_ = false;               ///< the instruction at RIP is not to be translated
   std::optional<Exit> exit_;                  ///< a delivery in handle_exit has ended run()
   /// Pages larger than 4 KiB, pieces of which may be in the tables: address shifted, and the shift above it.

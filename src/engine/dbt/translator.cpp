@@ -47,6 +47,7 @@ BlockMode block_mode(const Translator::Source& source) {
   mode.sse = source.mode.has(interp::Mode::kSse);
   mode.avx = source.mode.has(interp::Mode::kAvx);
   mode.linear_page = x86::Tlb::page_of(source.linear);
+  mode.far_links = !mode.user && source.global;
   return mode;
 }
 

@@ -27,6 +27,7 @@ class Translator {
     x86::LinearAddress linear;
     interp::Mode mode;
     bool numeric_error;  ///< CR0.NE
+    bool global;         ///< the page is
   };
   /// Called before bytes [0, end) of the source are read, with growing `end`.
   using Announce = std::function<void(std::size_t end)>;
