@@ -43,6 +43,13 @@ Emitter::Next Emitter::system(const SourceInsn& source, const SourceInsn* follow
       if (mode_.user) return Next::Untranslated;
       a_.mov(env(DOPPEL_ENV(interrupt_flag)), 0);
       return Next::Continue;
+    case ZYDIS_MNEMONIC_SWAPGS:
+      if (mode_.user) return Next::Untranslated;
+      a_.mov(host::rcx, env(DOPPEL_ENV(gs_base)));
+      a_.mov(host::r11, env(DOPPEL_ENV(kernel_gs_base)));
+      a_.mov(env(DOPPEL_ENV(gs_base)), host::r11);
+      a_.mov(env(DOPPEL_ENV(kernel_gs_base)), host::rcx);
+      return Next::Continue;
     case ZYDIS_MNEMONIC_STI: {
       if (mode_.user || following == nullptr || !may_follow_sti(*following)) return Next::Untranslated;
       // With an interrupt waiting, the interpreter sees to its delivery.

@@ -39,7 +39,7 @@ struct Env {
   std::uint64_t found_mask;  ///< the same without that, for what has been found
   const void* attention;     ///< the vCPU's attention word
   std::uint64_t page_base;   ///< linear address of the page of the running block, in user code
-  std::uint64_t fs_base, gs_base;
+  std::uint64_t fs_base, gs_base, kernel_gs_base;
   std::uint64_t target;  ///< guest address of a jump under way
   std::uint64_t value;   ///< a loaded operand, while its instruction makes another access
   std::uint64_t fpu_loaded;

@@ -208,6 +208,7 @@ void Runner::enter(const std::byte* code) {
   const x86::View view = cpu_.mmu.data_view();
   env.fs_base = cpu_.state.seg(x86::SegReg::Fs).base;
   env.gs_base = cpu_.state.seg(x86::SegReg::Gs).base;
+  env.kernel_gs_base = cpu_.state.kernel_gs_base;
   if (env.jump_mask.load(std::memory_order_relaxed) == 0) {
     env.jump_mask.store(JumpTable::kMask, std::memory_order_seq_cst);
     if (cpu_.ports.attention.any()) env.jump_mask.store(0, std::memory_order_relaxed);
@@ -220,6 +221,8 @@ void Runner::enter(const std::byte* code) {
   if (table != write_table_) set_host_gs(write_table_ = table);
   trampolines_.enter(views_->stack_pointer(view), code);
   cpu_.state.rflags_without_of = (cpu_.state.rflags_without_of & ~rflags::kIf) | env.interrupt_flag;
+  cpu_.state.seg(x86::SegReg::Gs).base = env.gs_base;
+  cpu_.state.kernel_gs_base = env.kernel_gs_base;
 }
 
 void Runner::load_fpu() {
