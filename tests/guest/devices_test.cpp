@@ -1,0 +1,88 @@
+// What a guest does with its virtio devices: disk, network, random numbers, exec and cp.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "base/temporary_directory.h"
+#include "guest/doppel_process.h"
+
+namespace doppel::test {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::size_t kDiskBytes = 16U << 20;
+
+class Devices : public testing::Test {
+ protected:
+  Devices() {
+    std::ofstream(disk).close();
+    std::filesystem::resize_file(disk, kDiskBytes);
+  }
+  TemporaryDirectory directory;
+  const std::string disk = directory.path() + "/disk.raw";
+};
+
+TEST_F(Devices, ADiskKeepsWhatTheGuestWrites) {
+  const RunResult written = run_doppel(
+      {"run", "--disk", disk + ",serial=number-1", "-c",
+       "cat /sys/block/vda/serial; seq 1 300000 >/tmp/x; dd if=/tmp/x of=/dev/vda bs=64k conv=fsync 2>/dev/null"});
+  EXPECT_EQ(written.output, "number-1");
+  EXPECT_EQ(written.status, 0) << written.errors;
+  const RunResult read = run_doppel({"run", "--disk", disk + ",readonly", "-c",
+                                     "seq 1 300000 >/tmp/x; head -c $(stat -c %s /tmp/x) /dev/vda | cmp - /tmp/x && "
+                                     "cat /sys/block/vda/ro"});
+  EXPECT_EQ(read.output, "1\n");
+  EXPECT_EQ(read.status, 0) << read.errors;
+}
+
+TEST_F(Devices, ASnapshotDiskIsNotWritten) {
+  const RunResult result = run_doppel({"run", "--disk", disk + ",snapshot", "-c",
+                                       "echo changed | dd of=/dev/vda conv=fsync 2>/dev/null; head -c 7 /dev/vda"});
+  EXPECT_EQ(result.output, "changed");
+  std::ifstream file(disk, std::ios::binary);
+  EXPECT_EQ(file.get(), 0) << "the image has changed";
+}
+
+TEST_F(Devices, TheGuestGetsRandomNumbers) {
+  const RunResult result = run_doppel({"run", "-c", "head -c 64 /dev/hwrng | wc -c"});
+  EXPECT_EQ(result.output, "64\n") << result.errors;
+}
+
+TEST_F(Devices, TheUserNetworkGivesAnAddressAndAGateway) {
+  const RunResult result = run_doppel(
+      {"run", "--net", "user", "--mac", "02:00:00:00:00:07", "-c",
+       "ip -4 addr show dev eth0 | grep -o '10.0.2.15/24'; cat /sys/class/net/eth0/address; ping -c 1 -q 10.0.2.2"});
+  EXPECT_THAT(result.output, HasSubstr("10.0.2.15/24\n02:00:00:00:00:07\n"));
+  EXPECT_THAT(result.output, HasSubstr("1 packets received")) << result.errors;
+}
+
+TEST_F(Devices, ExecAndCpReachARunningGuest) {
+  DoppelProcess machine({"run", "--name", "devices-exec", "--net", "none"});
+  ASSERT_TRUE(machine.expect("# ")) << machine.output() << machine.errors();
+  const RunResult command = run_doppel({"exec", "devices-exec", "sh", "-c", "echo out; echo err >&2; exit 7"});
+  EXPECT_EQ(command.output, "out\n");
+  EXPECT_EQ(command.errors, "err\n");
+  EXPECT_EQ(command.status, 7);
+  std::string bytes;
+  for (int i = 0; i < 500'000; ++i) bytes += static_cast<char>(i * 31);
+  EXPECT_EQ(run_doppel({"exec", "-i", "devices-exec", "cat"}, bytes).output, bytes);
+  EXPECT_EQ(run_doppel({"exec", "devices-exec", "no-such-command"}).status, 127);
+
+  const std::string there = directory.path() + "/there";
+  const std::string back = directory.path() + "/back";
+  std::ofstream(there, std::ios::binary) << bytes;
+  EXPECT_EQ(run_doppel({"cp", there, "devices-exec:/root/copied"}).status, 0);
+  EXPECT_EQ(run_doppel({"cp", "devices-exec:/root/copied", back}).status, 0);
+  std::ifstream file(back, std::ios::binary);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), bytes);
+  machine.send("poweroff\n");
+  EXPECT_EQ(machine.wait(), 0) << machine.errors();
+}
+
+}  // namespace
+}  // namespace doppel::test
