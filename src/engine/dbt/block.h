@@ -37,15 +37,15 @@ struct Block {
 /// A place in translated code that calls out to C++; its number follows the call instruction.
 struct Site {
   Block* block = nullptr;
-  std::uint16_t page_offset = 0;  ///< of its instruction
-  std::uint16_t target = 0;       ///< Chain: of the instruction jumped to, in the same page
+  std::uint16_t page_offset = 0;      ///< of its instruction
+  std::uint16_t target = 0;           ///< Chain: of the instruction jumped to, in the same page
   x86::LinearAddress far_target = 0;  ///< Chain: instead, where it is in another page, of supervisor code
-  std::uint32_t resume = 0;       ///< misses: where to try again, from Block::code; Chain: where the call is
-  std::uint32_t after = 0;        ///< where the next instruction's code is, or 0 when the block is to be left
-  std::uint16_t length = 0;       ///< of its instruction
-  bool looks_around = false;      ///< events may be deliverable behind its instruction, so the block is left
-  bool touches_fpu = false;       ///< its instruction works on x87, MMX or extended state
-  std::uint32_t jump = 0;         ///< Chain: from Block::code, the end of the jump to be linked
+  std::uint32_t resume = 0;           ///< misses: where to try again, from Block::code; Chain: where the call is
+  std::uint32_t after = 0;            ///< where the next instruction's code is, or 0 when the block is to be left
+  std::uint16_t length = 0;           ///< of its instruction
+  bool looks_around = false;          ///< events may be deliverable behind its instruction, so the block is left
+  bool touches_fpu = false;           ///< its instruction works on x87, MMX or extended state
+  std::uint32_t jump = 0;             ///< Chain: from Block::code, the end of the jump to be linked
 };
 
 }  // namespace doppel::engine::dbt
