@@ -48,7 +48,9 @@ Emitter::Next Emitter::branch(const SourceInsn& source) {
     case ZYDIS_MNEMONIC_POP:
       return insn.operand_size == stack_size() ? pop(source) : Next::Untranslated;
     case ZYDIS_MNEMONIC_LEAVE:
-      return insn.operand_size == stack_size() ? leave(source) : Next::Untranslated;
+      if (insn.operand_size != stack_size()) return Next::Untranslated;
+      leave();
+      return Next::Continue;
     case ZYDIS_MNEMONIC_NOP:
     case ZYDIS_MNEMONIC_PREFETCH:
     case ZYDIS_MNEMONIC_PREFETCHNTA:
@@ -215,7 +217,7 @@ Emitter::Next Emitter::pop(const SourceInsn& source) {
   return Next::Continue;
 }
 
-Emitter::Next Emitter::leave(const SourceInsn& /*source*/) {
+void Emitter::leave() {
   const unsigned size = stack_size();
   const Label retry = a_.newLabel();
   a_.bind(retry);
@@ -223,7 +225,6 @@ Emitter::Next Emitter::leave(const SourceInsn& /*source*/) {
   look_up(kHostR11, size, Kind::Read, true, retry);
   a_.mov(reg(x86::kRbp, size), Mem(host::r11, host::rcx, 0, 0, size));
   a_.lea(reg(kHostR10, size), host::ptr(host::r11, static_cast<std::int32_t>(size)));
-  return Next::Continue;
 }
 
 /// Leaves the operand of an indirect branch in Env::value.

@@ -118,9 +118,4 @@ bool Emitter::access(const SourceInsn& source, unsigned size, Kind kind, bool cr
   return true;
 }
 
-/// The host's address in r11 alone, so that rcx is free.
-void Emitter::fold(const Access& access) {
-  a_.lea(host::r11, host::ptr(reg(access.linear, 8), host::rcx));
-}
-
 }  // namespace doppel::engine::dbt

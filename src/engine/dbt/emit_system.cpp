@@ -66,7 +66,7 @@ Emitter::Next Emitter::system(const SourceInsn& source, const SourceInsn* follow
     case ZYDIS_MNEMONIC_PUSHFD:
     case ZYDIS_MNEMONIC_PUSHFQ:
       if (source.insn.operand_size != stack_size()) return Next::Untranslated;
-      push_flags(source);
+      push_flags();
       return Next::Continue;
     default:
       return Next::Untranslated;
@@ -74,7 +74,7 @@ Emitter::Next Emitter::system(const SourceInsn& source, const SourceInsn* follow
 }
 
 /// Puts the image together by additions that leave flags alone: LAHF has the lower five, OF goes to bit 11.
-void Emitter::push_flags(const SourceInsn& /*source*/) {
+void Emitter::push_flags() {
   constexpr unsigned kOfToBit11 = 32 - 11;
   const unsigned size = stack_size();
   write_stack(size);

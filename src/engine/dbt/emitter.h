@@ -20,7 +20,6 @@ struct BlockMode {
   bool user = false;                           ///< CPL 3: relative to Env::page_base
   bool code_64 = true;                         ///< else 32-bit code with flat segments
   bool x87 = false, sse = false, avx = false;  ///< the unit may be used without a check
-  bool smap = false;
   x86::LinearAddress linear_page = 0;
   /// Supervisor code in a global page: jumps to other pages are linked too, as long as no mapping of theirs changes.
   bool far_links = false;
@@ -81,7 +80,6 @@ class Emitter {
   bool access(const SourceInsn& source, unsigned size, Kind kind, bool crosses, Access& out);
   void check_crossing(HostReg linear, unsigned size);
   void look_up(HostReg linear, unsigned size, Kind kind, bool crosses, const Label& retry);
-  void fold(const Access& access);
 
   // emit_host.cpp: instructions that the host executes.
   Next host(const SourceInsn& source);
@@ -91,14 +89,14 @@ class Emitter {
 
   // emit_system.cpp
   Next system(const SourceInsn& source, const SourceInsn* following);
-  void push_flags(const SourceInsn& source);
+  void push_flags();
 
   // emit_control.cpp: branches and the stack.
   Next branch(const SourceInsn& source);
   Next conditional(const SourceInsn& source, unsigned condition);
   Next push(const SourceInsn& source);
   Next pop(const SourceInsn& source);
-  Next leave(const SourceInsn& source);
+  void leave();
   Next call(const SourceInsn& source);
   Next ret(const SourceInsn& source);
   Next jump(const SourceInsn& source);

@@ -21,6 +21,8 @@ enum class ExitReason : std::uint32_t {
   HostFault,         ///< the host's processor raised an exception at Env::fault_pc
 };
 
+inline constexpr std::size_t kExitReasons = static_cast<std::size_t>(ExitReason::HostFault) + 1;
+
 /// What translated code addresses directly: the host's rsp points to `slot` while it runs. One per vCPU, visible at
 /// three addresses, one below the read table of each view (views.h). Belongs to the vCPU's thread; its layout is known
 /// to the emitter.

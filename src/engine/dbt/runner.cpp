@@ -474,8 +474,9 @@ nlohmann::json Runner::stats() const {
   json["cache_flushes"] = cache.flushes;
   json["read_fills"] = stats_.read_fills;
   json["write_fills"] = stats_.write_fills;
-  constexpr std::array kReasons{"lookup",     "chain",    "interpret", "interpret_and_look", "read_miss",
-                                "write_miss", "crossing", "attention", "load_fpu",           "host_fault"};
+  constexpr std::array<const char*, kExitReasons> kReasons{"lookup",    "chain",      "interpret", "interpret_and_look",
+                                                           "read_miss", "write_miss", "crossing",  "attention",
+                                                           "load_fpu",  "host_fault"};
   for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
   return json;
 }

@@ -98,7 +98,8 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   std::unordered_set<std::uint64_t> large_pages_;
 
   struct Stats {
-    std::uint64_t exits[10]{}, interpreted = 0, read_fills = 0, write_fills = 0;
+    std::array<std::uint64_t, kExitReasons> exits{};
+    std::uint64_t interpreted = 0, read_fills = 0, write_fills = 0;
   };
   Stats stats_;
 };

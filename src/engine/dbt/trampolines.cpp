@@ -2,7 +2,6 @@
 
 #include <asmjit/x86.h>
 
-#include <functional>
 #include <vector>
 
 #include "x86/cpu_state.h"

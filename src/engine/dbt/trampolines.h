@@ -21,7 +21,7 @@ struct Trampolines {
   Enter enter = nullptr;
 
   /// What translated code calls to leave, by ExitReason, but for HostFault.
-  std::array<const std::byte*, static_cast<std::size_t>(ExitReason::HostFault)> exit{};
+  std::array<const std::byte*, kExitReasons - 1> exit{};
   /// Where the signal handler resumes.
   const std::byte* host_fault = nullptr;
 
