@@ -98,9 +98,17 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->allow_extra_args(false);
   command->add_option("-m,--memory", options.memory, "RAM, 64M or more")->type_name("SIZE")->capture_default_str();
   command->add_option("--cpus", options.cpus, "processors, 1 to 16")->type_name("N")->capture_default_str();
-  command->add_option("--engine", options.engine, "what executes the guest: auto, dbt or interp")
+  command->add_option("--engine", options.engine, "what executes the guest: auto, dbt, interp or lockstep")
       ->type_name("NAME")
       ->capture_default_str();
+  command
+      ->add_option("--lockstep-from", options.lockstep_from,
+                   "with --engine lockstep: run so many blocks before the first that is compared")
+      ->type_name("N");
+  command
+      ->add_option("--lockstep-every", options.lockstep_every,
+                   "with --engine lockstep: compare one block in N, to be faster")
+      ->type_name("N");
   command->add_option("--name", options.name, "the machine's name for the other commands; default: vm1, vm2 …")
       ->type_name("NAME");
   command->add_flag("-d,--detach", options.detach, "leave the machine running in the background and print its name");

@@ -10,6 +10,7 @@ inline constexpr int kUsage = 2;           ///< an unknown option, an impossible
 inline constexpr int kGuestPanic = 120;    ///< the guest's kernel panicked
 inline constexpr int kTripleFault = 121;   ///< a guest processor shut down
 inline constexpr int kNoCommandEnd = 122;  ///< the machine ended before the command of -c did
+inline constexpr int kDiverged = 123;      ///< lockstep found two engines to disagree
 inline constexpr int kHostFailure = 125;   ///< the host lacks something: memory, a permission, a device
 inline constexpr int kSignalBase = 128;    ///< plus the number of the signal that ended Doppel; 137 after doppel kill
 // isa-debug-exit: (value << 1) | 1, as in QEMU.

@@ -28,9 +28,10 @@ struct EngineName {
   const char* name;
   machine::EngineKind kind;
 };
-constexpr std::array<EngineName, 3> kEngines{{{"auto", machine::EngineKind::Auto},
+constexpr std::array<EngineName, 4> kEngines{{{"auto", machine::EngineKind::Auto},
                                               {"dbt", machine::EngineKind::Translator},
-                                              {"interp", machine::EngineKind::Interpreter}}};
+                                              {"interp", machine::EngineKind::Interpreter},
+                                              {"lockstep", machine::EngineKind::Lockstep}}};
 
 std::uint64_t host_memory() {
   return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
@@ -168,6 +169,8 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
   config.cpus = *cpus;
   config.engine = *engine;
   config.balloon = options.balloon;
+  if (options.lockstep_every == 0) return Error{"--lockstep-every 0: 1 compares all blocks, N one in N"};
+  config.lockstep = {options.lockstep_from, options.lockstep_every};
   // A command runs once.
   config.no_reboot = options.no_reboot || options.command.has_value();
   config.command_line = make_command_line(options, terminal);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,8 @@ struct RunOptions {
   std::string memory = "1G";
   std::string cpus = "1";
   std::string engine = "auto";
+  std::uint64_t lockstep_from = 0;   ///< blocks
+  std::uint64_t lockstep_every = 1;  ///< blocks
   std::string name{};
   bool no_reboot = false;
   bool detach = false;

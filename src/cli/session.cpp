@@ -234,6 +234,9 @@ int Session::conclude(const Result<machine::Outcome>& outcome) {
     case Kind::TripleFault:
       report("the guest crashed its processor (triple fault): " + outcome->detail);
       return exit_status::kTripleFault;
+    case Kind::Diverged:
+      report("doppel executed the guest wrongly, as the report above shows: " + outcome->detail);
+      return exit_status::kDiverged;
     case Kind::DebugExit:
       return outcome->status;
     case Kind::Stopped:

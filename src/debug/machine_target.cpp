@@ -17,6 +17,7 @@ Stop::Reason reason_of(engine::ExitReason reason) {
       return Stop::Reason::Shutdown;
     case engine::ExitReason::Stopped:
     case engine::ExitReason::Halted:
+    case engine::ExitReason::Diverged:
       break;
   }
   return Stop::Reason::Interrupted;

@@ -21,6 +21,7 @@ enum class ExitReason : std::uint8_t {
   Breakpoint,  ///< a debugger's breakpoint at the current RIP, which has not executed yet
   Watchpoint,  ///< a debugger's watchpoint; the access has happened, `address` is its own
   Stepped,     ///< the single instruction asked for has been executed
+  Diverged,    ///< lockstep: two engines disagree about what the guest did; the report has been logged
 };
 
 struct Exit {
@@ -79,5 +80,13 @@ std::unique_ptr<Engine> make_interpreter();
 
 /// The dynamic binary translator; an error where the host lacks what it needs.
 Result<std::unique_ptr<Engine>> make_translator();
+
+/// The translator with the interpreter at its heels: each translated block is executed by both, from the same state,
+/// and compared. For machines of one processor.
+struct LockstepOptions {
+  std::uint64_t from = 0;   ///< how many blocks to run before the first that is compared
+  std::uint64_t every = 1;  ///< compares one block in so many
+};
+Result<std::unique_ptr<Engine>> make_lockstep(const LockstepOptions& options);
 
 }  // namespace doppel::engine

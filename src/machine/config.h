@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "engine/engine.h"
 #include "net/tap.h"
 #include "net/user_network.h"
 #include "storage/disk.h"
@@ -17,7 +18,7 @@
 namespace doppel::machine {
 
 /// Which engine executes the guest. Auto takes the fastest that works here.
-enum class EngineKind : std::uint8_t { Auto, Translator, Interpreter };
+enum class EngineKind : std::uint8_t { Auto, Translator, Interpreter, Lockstep };
 
 inline constexpr unsigned kMaxCpus = 16;
 inline constexpr std::uint64_t kMinMemory = std::uint64_t{64} << 20;
@@ -51,6 +52,7 @@ struct MachineConfig {
   std::uint64_t memory_bytes = std::uint64_t{1} << 30;
   unsigned cpus = 1;
   EngineKind engine = EngineKind::Auto;
+  engine::LockstepOptions lockstep;  ///< of EngineKind::Lockstep, which takes one processor
 
   BootFile kernel;
   std::vector<BootFile> initrds;  ///< concatenated in memory, as Linux unpacks them

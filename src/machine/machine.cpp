@@ -23,10 +23,13 @@
 namespace doppel::machine {
 namespace {
 
-Result<std::unique_ptr<engine::Engine>> make_engine(EngineKind kind) {
-  switch (kind) {
+Result<std::unique_ptr<engine::Engine>> make_engine(const MachineConfig& config) {
+  switch (config.engine) {
     case EngineKind::Translator:
       return engine::make_translator();
+    case EngineKind::Lockstep:
+      if (config.cpus != 1) return Error{"lockstep checks machines of one processor: use --cpus 1"};
+      return engine::make_lockstep(config.lockstep);
     case EngineKind::Interpreter:
       return engine::make_interpreter();
     case EngineKind::Auto:
@@ -106,7 +109,7 @@ class Machine::Impl {
 };
 
 Result<void> Machine::Impl::build() {
-  Result<std::unique_ptr<engine::Engine>> made_engine = make_engine(config.engine);
+  Result<std::unique_ptr<engine::Engine>> made_engine = make_engine(config);
   if (!made_engine) return made_engine.error();
   engine = std::move(*made_engine);
   std::vector<time::TimerQueue*> cpu_timers;
@@ -192,6 +195,8 @@ std::string Machine::Impl::describe_position(unsigned index) {
 void Machine::Impl::on_exit(unsigned index, const engine::Exit& exit) {
   if (exit.reason == engine::ExitReason::Shutdown) {
     requests.post(Outcome{Outcome::Kind::TripleFault, 0, describe_position(index)});
+  } else if (exit.reason == engine::ExitReason::Diverged) {
+    requests.post(Outcome{Outcome::Kind::Diverged, 0, describe_position(index)});
   } else {
     requests.post(Requests::DebugStop{index, exit});
   }

@@ -22,6 +22,7 @@ struct Outcome {
     Reset,        ///< the guest rebooted and no_reboot was asked for
     Panic,        ///< the guest said so by pvpanic, or Linux on its console; `detail` is its reason
     TripleFault,  ///< a processor shut down; `detail` says where
+    Diverged,     ///< lockstep has found its engines to disagree; `detail` says where, the log has the report
     DebugExit,    ///< isa-debug-exit; `status` is (value << 1) | 1, as QEMU's
     Stopped,      ///< stop() was called
   };

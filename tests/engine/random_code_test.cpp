@@ -34,7 +34,10 @@ class RandomCode : public GuestProgram, public ::testing::WithParamInterface<std
   std::mt19937_64 random_{99};
   ForgetfulIo forgetful_io_{attention};
 
-  void SetUp() override { vcpu = engine->create_vcpu({memory, forgetful_io_, clock, cpuid, attention}); }
+  void SetUp() override {
+    vcpu.reset();  // one processor at a time to an Attention
+    vcpu = engine->create_vcpu({memory, forgetful_io_, clock, cpuid, attention});
+  }
 
   void enter_mode() {
     state = long_mode(memory);

@@ -100,11 +100,13 @@ void Runner::flushed_all() {
   cache_.unlink_far();
   large_pages_.clear();
   interpreter_->mappings_changed();
+  if (observer_ != nullptr) observer_->flushed();
 }
 
 void Runner::flushed_non_global() {
   views_->flush_non_global();
   interpreter_->mappings_changed();
+  if (observer_ != nullptr) observer_->flushed();
 }
 
 void Runner::flushed_page(LinearAddress address) {
@@ -114,6 +116,7 @@ void Runner::flushed_page(LinearAddress address) {
   views_->flush_page(address);
   cache_.unlink_far_to(address);
   interpreter_->mappings_changed();
+  if (observer_ != nullptr) observer_->flushed();
 }
 
 void Runner::drop_code(memory::GuestPhysical page) {
@@ -140,6 +143,7 @@ Exit Runner::run() {
   while (!exit) exit = go_on();
   save_fpu();
   shared_.writers.leave(*this);
+  signal_stack_.release();
   return *exit;
 }
 
@@ -148,7 +152,7 @@ std::optional<Exit> Runner::go_on() {
   if (attention.any() && attention.take(x86::Attention::kEngine) != 0) shared_.writers.serve(*this);
   if (std::optional<Exit> exit = interpreter_->boundary()) return exit;
   if (!translatable()) return interpret();
-  std::optional<Exit> exit = run_translated();
+  std::optional<Exit> exit = observer_ == nullptr ? run_translated() : run_observed();
   // No look around before that: an interrupt that came since must not be taken between STI and HLT.
   return !exit && interpret_next_ ? interpret() : exit;
 }
@@ -201,6 +205,41 @@ std::optional<Exit> Runner::run_translated() {
     code = handle_exit();
   }
   return std::exchange(exit_, std::nullopt);
+}
+
+std::optional<Exit> Runner::run_observed() {
+  const LinearAddress rip = cpu_.state.rip;
+  const Block* block = block_at(rip);
+  if (block == nullptr) return std::exchange(exit_, std::nullopt);
+  save_fpu();
+  BlockObserver::Next next = BlockObserver::Next::Again;
+  while (next == BlockObserver::Next::Again) {
+    observer_->before(*block);
+    left_ = BlockObserver::Left::Before;
+    raised_.reset();
+    interpret_next_ = false;
+    views_->env().page_base = x86::Tlb::page_of(rip);
+    for (const std::byte* code = block->code; code != nullptr; code = handle_exit()) enter(code);
+    save_fpu();
+    next = observer_->after(left_, raised_ ? &*raised_ : nullptr);
+  }
+  if (next == BlockObserver::Next::Stop) return Exit{engine::ExitReason::Diverged, cpu_.state.rip};
+  return raised_ ? interpreter_->deliver(*raised_) : std::nullopt;
+}
+
+/// Where an observed block ends.
+void Runner::leave_by_branch(std::uint64_t target) {
+  cpu_.state.rip = target;
+  left_ = BlockObserver::Left::Branch;
+}
+
+/// An exception of the instruction at RIP.
+void Runner::raise(const x86::Fault& fault) {
+  if (observer_ != nullptr) {
+    raised_ = fault;
+  } else {
+    exit_ = interpreter_->deliver(fault);
+  }
 }
 
 void Runner::enter(const std::byte* code) {
@@ -274,7 +313,7 @@ Block* Runner::block_at(std::uint64_t rip) {
     }
     if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(rip, page.page_shift));
     target_is_global_ = page.global;
-    views_->jumps(user).put(rip, block->code, page.global);
+    if (observer_ == nullptr) views_->jumps(user).put(rip, block->code, page.global);
     return block;
   } catch (const x86::Fault& fault) {
     exit_ = interpreter_->deliver(fault);
@@ -361,6 +400,10 @@ const std::byte* Runner::handle_exit() {
 /// Executes one instruction for translated code, which goes on behind it if nothing else came up.
 const std::byte* Runner::interpreted(const Site& site) {
   stop_at(*site.block, site.page_offset);
+  if (observer_ != nullptr) {
+    interpret_next_ = true;
+    return nullptr;
+  }
   const std::byte* after = site.after == 0 ? nullptr : site.block->code + site.after;
   const std::uint64_t next = cpu_.state.rip + site.length;
   const bool fpu = (site.touches_fpu || after == nullptr) && views_->env().fpu_loaded != 0;
@@ -376,6 +419,10 @@ const std::byte* Runner::looked_up() {
   const std::uint64_t target = views_->env().target;
   if (interpreter_->mode().code_64() && !canonical(target)) {
     undo_branch(cache_.site(exit_site()));
+    return nullptr;
+  }
+  if (observer_ != nullptr) {
+    leave_by_branch(target);
     return nullptr;
   }
   const std::byte* code = code_at(target);
@@ -401,6 +448,10 @@ const std::byte* Runner::chained(std::uint32_t number) {
   const Site site = cache_.site(number);
   stop_at(*site.block, site.target);
   if (site.far_target != 0) cpu_.state.rip = site.far_target;
+  if (observer_ != nullptr) {
+    leave_by_branch(cpu_.state.rip);
+    return nullptr;
+  }
   const std::uint64_t flushes = cache_.stats().flushes;
   const std::uint64_t dropped = cache_.stats().dropped;
   Block* target = block_at(cpu_.state.rip);
@@ -439,7 +490,7 @@ const std::byte* Runner::missed(const Site& site, Access access) {
     // Other faults may go before this one: of alignment, or a pending one of x87. The interpreter finds out.
     constexpr LinearAddress kAlignment = 32;
     interpret_next_ = linear % kAlignment != 0 || site.touches_fpu;
-    if (!interpret_next_) exit_ = interpreter_->deliver(fault);
+    if (!interpret_next_) raise(fault);
     return nullptr;
   }
 }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "engine/dbt/block_observer.h"
 #include "engine/dbt/code_cache.h"
 #include "engine/dbt/code_writers.h"
 #include "engine/dbt/signal_stack.h"
@@ -47,6 +48,10 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   }
   nlohmann::json stats() const override;
 
+  /// Before the first run(); outlives this.
+  void set_observer(BlockObserver* observer) { observer_ = observer; }
+  x86::Cpu& cpu() { return cpu_; }
+
  private:
   void flushed_all() override;
   void flushed_non_global() override;
@@ -56,6 +61,9 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
 
   std::optional<Exit> go_on();
   std::optional<Exit> run_translated();
+  std::optional<Exit> run_observed();
+  void leave_by_branch(std::uint64_t target);
+  void raise(const x86::Fault& fault);
   std::optional<Exit> interpret();
   void protect_interpreted();
   bool translatable() const;
@@ -88,6 +96,10 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   Translator translator_;
   SignalStack signal_stack_;
   bool debugging_ = false;
+
+  BlockObserver* observer_ = nullptr;
+  BlockObserver::Left left_ = BlockObserver::Left::Before;
+  std::optional<x86::Fault> raised_;  ///< for the observer, not delivered yet
 
   std::array<std::uint32_t, 2> jump_mode_{};  ///< the mode that each jump table is for
   std::uint64_t write_table_ = 0;             ///< what gs points to

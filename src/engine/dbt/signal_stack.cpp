@@ -1,7 +1,5 @@
 #include "engine/dbt/signal_stack.h"
 
-#include <csignal>
-
 namespace doppel::engine::dbt {
 
 SignalStack::SignalStack() : memory_(std::make_unique<std::byte[]>(kSize)) {}
@@ -18,7 +16,13 @@ void SignalStack::use() {
   stack_t stack{};
   stack.ss_sp = memory_.get();
   stack.ss_size = kSize;
-  if (sigaltstack(&stack, nullptr) == 0) user_ = std::this_thread::get_id();
+  if (sigaltstack(&stack, &previous_) == 0) user_ = std::this_thread::get_id();
+}
+
+void SignalStack::release() {
+  if ((previous_.ss_flags & SS_DISABLE) != 0) return;
+  sigaltstack(&previous_, nullptr);
+  user_ = {};
 }
 
 }  // namespace doppel::engine::dbt

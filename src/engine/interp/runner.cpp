@@ -129,6 +129,29 @@ std::optional<Exit> Runner::step() {
   return debugger_stop();
 }
 
+void Runner::follow(const x86::CpuState& state) {
+  context_.cpu.state = state;
+  context_.cpu.mmu.refresh_view();
+  context_.cpu.mmu.take_code_modified();
+  context_.leave = false;
+  context_.op = nullptr;
+  step_ = false;
+  refresh();
+}
+
+std::optional<x86::Fault> Runner::try_step() {
+  if (std::exchange(context_.leave, false)) refresh();
+  mode_.key |= Mode::kSingle;
+  space_ = epoch_ << 16 | mode_.key;
+  try {
+    execute_one();
+    return std::nullopt;
+  } catch (const x86::Fault& fault) {
+    unwind_to_instruction();
+    return fault;
+  }
+}
+
 /// A fault leaves no trace of its instruction: RIP is back at its start, and it was not retired. A task switch that
 /// faults once the new task is in place has moved that start to the new task (SDM vol. 3, 7.3).
 void Runner::unwind_to_instruction() {

@@ -55,6 +55,11 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener {
   std::optional<Exit> step();
   /// Delivers the fault of the instruction at RIP.
   std::optional<Exit> deliver(const x86::Fault& fault);
+  // To check such an engine against this one:
+  /// Goes on from another processor's state, keeping translations: mappings are the same as before.
+  void follow(const x86::CpuState& state);
+  /// Executes the instruction at RIP; or returns its fault, and nothing has changed.
+  std::optional<x86::Fault> try_step();
   /// That engine is the Mmu's listener then, and passes it on.
   void mappings_changed() { ++epoch_; }
 
