@@ -67,14 +67,14 @@ std::byte* GuestMemory::range(GuestPhysical address, std::uint64_t length) const
 bool GuestMemory::read(GuestPhysical address, std::span<std::byte> out) const {
   const std::byte* source = range(address, out.size());
   if (source == nullptr) return false;
-  std::memcpy(out.data(), source, out.size());
+  std::copy_n(source, out.size(), out.data());
   return true;
 }
 
 bool GuestMemory::write(GuestPhysical address, std::span<const std::byte> bytes) {
   std::byte* target = range(address, bytes.size());
   if (target == nullptr) return false;
-  std::memcpy(target, bytes.data(), bytes.size());
+  std::copy_n(bytes.data(), bytes.size(), target);
   note_device_write(address, bytes.size());
   return true;
 }
