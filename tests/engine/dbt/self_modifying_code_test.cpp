@@ -11,7 +11,7 @@ using asmjit::x86::Assembler;
 class SelfModifyingCode : public ::testing::Test {
  protected:
   Twins twins;
-  static constexpr std::uint64_t kOther = kCodeAddress + 0x3000, kCounter = Twins::kData;
+  static constexpr std::uint64_t kOther = kCodeAddress + 0x3000;
 
   void SetUp() override { twins.enter(TwinMode::Supervisor64); }
   std::uint64_t result(x86::Gpr reg = x86::kRax) const { return twins.right.state.gpr[reg]; }
