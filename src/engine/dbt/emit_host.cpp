@@ -131,6 +131,8 @@ Emitter::Next Emitter::host(const SourceInsn& source) {
 bool Emitter::write_host(const SourceInsn& source) {
   const Insn& insn = source.insn;
   const Operand* memory = memory_operand(insn);
+  const bool high = std::any_of(insn.op.begin(), insn.op.begin() + insn.operand_count,
+                                [](const Operand& op) { return op.kind == OperandKind::GprHigh; });
   HostOperands operands;
   bool rcx_free = true, r11_free = true;
   if (memory != nullptr) {
@@ -141,6 +143,11 @@ bool Emitter::write_host(const SourceInsn& source) {
     operands.memory = at.memory();
     rcx_free = false;
     r11_free = at.linear != kHostR11;
+    if (high) {
+      // AH and its like go with no register that needs REX.
+      a_.lea(host::rcx, host::ptr(reg(at.linear, 8), host::rcx));
+      operands.memory = {kHostRcx, kNoHostReg, 0};
+    }
   }
   const auto free_rcx = [&] {
     if (rcx_free) return;
@@ -168,6 +175,10 @@ bool Emitter::write_host(const SourceInsn& source) {
       impossible = true;
       return kNoHostReg;
     }
+    if (high && memory != nullptr) {
+      impossible = true;
+      return kNoHostReg;
+    }
     free_rcx();
     HostReg host = kNoHostReg;
     const bool rcx_taken = lent == 1 && loans[0].host == kHostRcx;
@@ -184,8 +195,6 @@ bool Emitter::write_host(const SourceInsn& source) {
     return host;
   };
 
-  const bool high = std::any_of(insn.op.begin(), insn.op.begin() + insn.operand_count,
-                                [](const Operand& op) { return op.kind == OperandKind::GprHigh; });
   if (reads_rcx(insn.mnemonic)) lend(x86::kRcx, true, false, true);
   if (writes_ecx(insn.mnemonic)) lend(x86::kRcx, true, true, true);
   // What must be in rcx first.
