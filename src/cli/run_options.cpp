@@ -168,6 +168,8 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
   config.memory_bytes = *memory;
   config.cpus = *cpus;
   config.engine = *engine;
+  if (config.engine == machine::EngineKind::Lockstep && config.cpus != 1)
+    return Error{"--engine lockstep checks machines of one processor: use --cpus 1"};
   config.balloon = options.balloon;
   if (options.lockstep_every == 0) return Error{"--lockstep-every 0: 1 compares all blocks, N one in N"};
   config.lockstep = {options.lockstep_from, options.lockstep_every};

@@ -28,7 +28,6 @@ Result<std::unique_ptr<engine::Engine>> make_engine(const MachineConfig& config)
     case EngineKind::Translator:
       return engine::make_translator();
     case EngineKind::Lockstep:
-      if (config.cpus != 1) return Error{"lockstep checks machines of one processor: use --cpus 1"};
       return engine::make_lockstep(config.lockstep);
     case EngineKind::Interpreter:
       return engine::make_interpreter();
