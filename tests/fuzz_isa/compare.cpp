@@ -30,9 +30,11 @@ class Difference {
   std::string text_;
 };
 
-/// Linux tells programs that every kernel address is present.
+/// Linux tells programs that every kernel address is present; and a jump to a random address may find a page of the
+/// judging process there, which the guest does not have.
 std::uint32_t page_fault_code(const Outcome& outcome) {
-  return outcome.error_code | (outcome.address >= kUserSpace ? x86::pf::kPresent : 0);
+  const bool unknowable = outcome.address >= kUserSpace || (outcome.error_code & x86::pf::kFetch) != 0;
+  return outcome.error_code | (unknowable ? x86::pf::kPresent : 0);
 }
 
 /// A null selector loses its RPL when the host's kernel returns to the program.
