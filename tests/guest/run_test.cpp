@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "guest/doppel_process.h"
 
@@ -25,6 +27,23 @@ TEST(Run, ACommandReadsStdinUntilItsEndWhateverTheBytes) {
   const RunResult result = run_doppel({"run", "-c", "cat"}, bytes);
   EXPECT_EQ(result.status, 0) << result.errors;
   EXPECT_EQ(result.output, bytes);
+}
+
+// The shell opens the command's pipes while the reader of an empty input ends, which interrupted it once in ten starts.
+TEST(Run, ACommandStartsThoughItsInputEndsAtOnce) {
+  constexpr int kRounds = 3;
+  constexpr int kAtOnce = 4;
+  for (int round = 0; round < kRounds; ++round) {
+    std::vector<std::unique_ptr<DoppelProcess>> machines;
+    for (int i = 0; i < kAtOnce; ++i) {
+      machines.push_back(std::make_unique<DoppelProcess>(std::vector<std::string>{"run", "-c", "echo ran"}));
+      machines.back()->close_input();
+    }
+    for (const auto& machine : machines) {
+      EXPECT_EQ(machine->wait(), 0) << machine->errors();
+      EXPECT_EQ(machine->output(), "ran\n");
+    }
+  }
 }
 
 TEST(Run, RebootStartsTheMachineAgain) {
