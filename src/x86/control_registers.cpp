@@ -12,10 +12,6 @@ namespace {
 
 using Feature = CpuidModel::Feature;
 
-bool canonical(std::uint64_t address) {
-  return static_cast<std::uint64_t>(sign_extend(address, 48)) == address;
-}
-
 /// The PDPTEs that PAE paging would use with these registers; #GP(0) when one has a reserved bit set (SDM vol. 3,
 /// 4.4.1).
 std::array<std::uint64_t, 4> load_pdptes(const Cpu& cpu, std::uint64_t cr3) {
@@ -211,7 +207,7 @@ void invalidate_pcid(Cpu& cpu, std::uint64_t type, std::uint64_t descriptor_pcid
   const bool pcids = (cpu.state.cr4 & cr4::kPcide) != 0;
   if (type > kAllNonGlobal || (descriptor_pcid >> 12) != 0) raise_gp();
   if (type <= kSingleContext && !pcids && descriptor_pcid != 0) raise_gp();
-  if (type == kIndividualAddress && !canonical(descriptor_address)) raise_gp();
+  if (type == kIndividualAddress && !is_canonical(descriptor_address)) raise_gp();
 
   // Only the current PCID's translations are ever cached.
   const bool current = descriptor_pcid == (pcids ? cpu.state.cr3 & low_mask(12) : 0);

@@ -35,10 +35,6 @@ constexpr unsigned rpl(std::uint16_t selector) {
 constexpr std::uint32_t selector_error(std::uint16_t selector) {
   return selector & 0xFFFCU;
 }
-/// 48-bit linear addresses: bits 63–47 are equal.
-constexpr bool is_canonical(LinearAddress address) {
-  return static_cast<std::uint64_t>(sign_extend(address, 48)) == address;
-}
 
 /// Whose rights implicit accesses have: descriptor tables and the TSS, at any CPL, whatever EFLAGS.AC says.
 inline View implicit_view(const CpuState& state) {

@@ -69,7 +69,7 @@ void Mmu::check_alignment(LinearAddress address, std::size_t size, View view) co
 
 LinearAddress Mmu::effective(LinearAddress address) const {
   if (!state_.long_mode_active()) return address & 0xFFFF'FFFF;
-  if (static_cast<std::uint64_t>(sign_extend(address, 48)) != address) raise_gp();
+  if (!is_canonical(address)) raise_gp();
   return address;
 }
 
@@ -270,7 +270,7 @@ Mmu::EnginePage Mmu::engine_page(LinearAddress address, Access access, View view
 
 bool Mmu::debug_translate(LinearAddress address, GuestPhysical& physical) const {
   const bool long_mode = state_.long_mode_active();
-  if (long_mode && static_cast<std::uint64_t>(sign_extend(address, 48)) != address) return false;
+  if (long_mode && !is_canonical(address)) return false;
   if (!long_mode) address &= 0xFFFF'FFFF;
   if ((state_.cr0 & cr0::kPg) == 0) {
     physical = address;

@@ -19,7 +19,7 @@ void require(const Cpu& cpu, Feature feature) {
 }
 
 std::uint64_t canonical(std::uint64_t value) {
-  if (static_cast<std::uint64_t>(sign_extend(value, 48)) != value) raise_gp();
+  if (!is_canonical(value)) raise_gp();
   return value;
 }
 

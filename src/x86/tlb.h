@@ -13,6 +13,11 @@ namespace doppel::x86 {
 
 using LinearAddress = std::uint64_t;
 
+/// 48-bit linear addresses: bits 63–47 are equal.
+constexpr bool is_canonical(LinearAddress address) {
+  return static_cast<std::uint64_t>(sign_extend(address, 48)) == address;
+}
+
 /// A direct-mapped cache of translations by 4 KiB page, for one kind of access and one set of rights. Larger pages are
 /// cached piece by piece. Belongs to one vCPU's thread.
 class Tlb {

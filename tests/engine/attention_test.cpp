@@ -1,7 +1,6 @@
-#include <atomic>
 #include <thread>
 
-#include "engine/guest_program.h"
+#include "engine/posted_interrupts.h"
 
 /// What another thread has to say to a processor that is busy in a loop of whatever shape.
 namespace doppel::engine::test {
@@ -11,21 +10,6 @@ namespace r = asmjit::x86;
 using asmjit::Label;
 using asmjit::x86::Assembler;
 using x86::Attention;
-
-/// Interrupts that any thread posts.
-class PostedInterrupts : public x86::test::FakeIo {
- public:
-  static constexpr std::uint8_t kVector = 0x40;
-  std::atomic<unsigned> waiting{0};
-  std::atomic<unsigned> taken{0};
-
-  bool interrupt_pending() override { return waiting != 0; }
-  std::uint8_t acknowledge_interrupt() override {
-    --waiting;
-    ++taken;
-    return kVector;
-  }
-};
 
 class AttentionTest : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
  protected:

@@ -45,6 +45,7 @@ struct Site {
   std::uint16_t length = 0;           ///< of its instruction
   bool looks_around = false;          ///< events may be deliverable behind its instruction, so the block is left
   bool touches_fpu = false;           ///< its instruction works on x87, MMX or extended state
+  std::int32_t stack_change = 0;      ///< branches: what has been added to RSP by the time they leave here
   std::uint32_t jump = 0;             ///< Chain: from Block::code, the end of the jump to be linked
 };
 

@@ -270,6 +270,7 @@ Emitter::Next Emitter::call(const SourceInsn& source) {
     }
     look_up_jump();
   }
+  sites_.back().stack_change = -static_cast<std::int32_t>(size);
   return Next::End;
 }
 
@@ -285,6 +286,7 @@ Emitter::Next Emitter::ret(const SourceInsn& source) {
   const std::int32_t released = static_cast<std::int32_t>(size + (more ? source.insn.imm[0] & 0xFFFF : 0));
   a_.lea(reg(kHostR10, size), host::ptr(host::r10, released));
   look_up_jump();
+  sites_.back().stack_change = released;
   return Next::End;
 }
 

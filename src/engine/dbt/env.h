@@ -51,7 +51,7 @@ struct Env {
 
   ExitReason reason;
   std::uint32_t host_mxcsr;
-  std::uint64_t scratch_rcx, scratch_r11;
+  std::uint64_t scratch_r11;
   std::uint64_t host_rsp;
   const void* resume;
   void* state;  ///< x86::CpuState

@@ -1,9 +1,6 @@
 #include "engine/dbt/runner.h"
 
-#include <asm/prctl.h>
-#include <sys/syscall.h>
 #include <ucontext.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -31,10 +28,6 @@ std::uint64_t large_mark(LinearAddress address, unsigned shift) {
   return (address >> shift & ((std::uint64_t{1} << kShiftAt) - 1)) | std::uint64_t{shift} << kShiftAt;
 }
 
-bool canonical(std::uint64_t address) {
-  return static_cast<std::uint64_t>(sign_extend(address, 48)) == address;
-}
-
 void set_host_gs(std::uint64_t base) {
   asm volatile("wrgsbase %0" : : "r"(base));
 }
@@ -55,7 +48,10 @@ Result<Runner::Parts> Runner::allocate(std::size_t code_bytes) {
   if (!views) return views.error();
   Result<isa::CodeArea> code = isa::CodeArea::create(code_bytes);
   if (!code) return code.error();
-  return Parts{std::move(*views), std::move(*code)};
+  CodeCache cache(std::move(*code));
+  Result<Trampolines> trampolines = Trampolines::emit(cache);
+  if (!trampolines) return trampolines.error();
+  return Parts{std::move(*views), std::move(cache), *trampolines};
 }
 
 Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::unique_ptr<interp::Runner> interpreter)
@@ -64,8 +60,8 @@ Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::uni
       shared_(shared),
       decoder_(ports.cpuid),
       views_(std::move(parts.views)),
-      cache_(std::move(parts.code)),
-      trampolines_(*Trampolines::emit(cache_)),
+      cache_(std::move(parts.cache)),
+      trampolines_(parts.trampolines),
       translator_(decoder_, cache_, trampolines_) {
   cpu_.mmu.set_flush_listener(this);
   shared_.writers.add(*this, ports.attention);
@@ -417,7 +413,7 @@ const std::byte* Runner::interpreted(const Site& site) {
 
 const std::byte* Runner::looked_up() {
   const std::uint64_t target = views_->env().target;
-  if (interpreter_->mode().code_64() && !canonical(target)) {
+  if (interpreter_->mode().code_64() && !x86::is_canonical(target)) {
     undo_branch(cache_.site(exit_site()));
     return nullptr;
   }
@@ -433,21 +429,19 @@ const std::byte* Runner::looked_up() {
 void Runner::undo_branch(const Site& site) {
   stop_at(*site.block, site.page_offset);
   interpret_next_ = true;
-  std::array<std::byte, isa::kMaxInsnLength> bytes{};
-  const x86::Mmu::FetchPage page = cpu_.mmu.fetch(cpu_.state.rip);
-  const std::size_t size = std::min(bytes.size(), memory::kPageSize - site.page_offset);
-  std::memcpy(bytes.data(), page.host, size);
-  isa::Insn insn;
-  decoder_.decode({bytes.data(), size}, interpreter_->mode().code_size(), true, insn);
-  std::uint64_t& rsp = cpu_.state.gpr[x86::kRsp];
-  if (insn.mnemonic == ZYDIS_MNEMONIC_CALL) rsp += 8;
-  if (insn.mnemonic == ZYDIS_MNEMONIC_RET) rsp -= 8 + (insn.operand_count != 0 ? insn.imm[0] & 0xFFFF : 0);
+  cpu_.state.gpr[x86::kRsp] -= static_cast<std::uint64_t>(std::int64_t{site.stack_change});
 }
 
 const std::byte* Runner::chained(std::uint32_t number) {
   const Site site = cache_.site(number);
   stop_at(*site.block, site.target);
-  if (site.far_target != 0) cpu_.state.rip = site.far_target;
+  if (site.far_target != 0) {
+    if (!x86::is_canonical(site.far_target)) {
+      undo_branch(site);
+      return nullptr;
+    }
+    cpu_.state.rip = site.far_target;
+  }
   if (observer_ != nullptr) {
     leave_by_branch(cpu_.state.rip);
     return nullptr;
@@ -465,7 +459,7 @@ const std::byte* Runner::missed(const Site& site, Access access) {
   const LinearAddress linear = views_->env().scratch_r11;
   stop_at(*site.block, site.page_offset);
   const x86::View view = cpu_.mmu.data_view();
-  if (cpu_.state.long_mode_active() && !canonical(linear)) {
+  if (cpu_.state.long_mode_active() && !x86::is_canonical(linear)) {
     interpret_next_ = true;
     return nullptr;
   }
@@ -516,6 +510,7 @@ void Runner::host_fault() {
 nlohmann::json Runner::stats() const {
   const CodeCache::Stats& cache = cache_.stats();
   nlohmann::json json = interpreter_->stats();
+  json.erase("instructions");  // Translated ones are not counted.
   json["interpreted"] = stats_.interpreted;
   json["blocks_translated"] = cache.blocks;
   json["instructions_translated"] = cache.instructions;

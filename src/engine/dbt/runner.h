@@ -31,7 +31,8 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   /// What it takes to make one; an error where the host does not give it.
   struct Parts {
     std::unique_ptr<Views> views;
-    isa::CodeArea code;
+    CodeCache cache;
+    Trampolines trampolines;
   };
   static Result<Parts> allocate(std::size_t code_bytes);
 

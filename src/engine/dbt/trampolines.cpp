@@ -71,7 +71,6 @@ void emit_enter(Assembler& a, bool avx) {
 }
 
 void emit_leave(Assembler& a, bool avx) {
-  a.mov(env(DOPPEL_ENV(scratch_rcx)), host::rcx);
   a.mov(env(DOPPEL_ENV(scratch_r11)), host::r11);
   a.mov(host::rcx, env(DOPPEL_ENV(state)));
   for (const Place& place : kPlaces) a.mov(state(host::rcx, gpr(place.guest)), place.host);

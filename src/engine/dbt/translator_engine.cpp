@@ -1,4 +1,4 @@
-#include <immintrin.h>
+#include <sys/auxv.h>
 
 #include <stdexcept>
 #include <utility>
@@ -35,7 +35,10 @@ class TranslatorEngine : public Engine {
 }  // namespace
 
 Result<std::unique_ptr<Engine>> make_translator() {
-  if (!__builtin_cpu_supports("bmi2")) return Error{"the translator needs a host with BMI2 (2013 or later)"};
+  constexpr unsigned long kFsgsbase = 2;  // HWCAP2_FSGSBASE: the processor has it and the kernel allows it
+  if (!__builtin_cpu_supports("bmi2") || (getauxval(AT_HWCAP2) & kFsgsbase) == 0)
+    return Error{
+        "the translator needs a host with BMI2 and FSGSBASE (a processor of 2013 or later, Linux 5.9 or later)"};
   if (Result<dbt::Runner::Parts> trial = dbt::Runner::allocate(std::size_t{1} << 20); !trial) return trial.error();
   return std::unique_ptr<Engine>(std::make_unique<TranslatorEngine>());
 }

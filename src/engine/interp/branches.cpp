@@ -23,7 +23,7 @@ enum class Width : std::uint8_t { Bits16, Bits32, Bits64 };
 template <Width kWidth>
 std::uint64_t checked_target(const Context& context, std::uint64_t target) {
   if constexpr (kWidth == Width::Bits64) {
-    if (static_cast<std::uint64_t>(sign_extend(target, 48)) != target) [[unlikely]]
+    if (!x86::is_canonical(target)) [[unlikely]]
       x86::raise_gp();
     return target;
   } else {
