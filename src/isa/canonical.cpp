@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "isa/insn_queries.h"
+
 namespace doppel::isa {
 
 namespace {
@@ -9,11 +11,6 @@ namespace {
 constexpr std::uint8_t kFirstGpr = 8;  // r8
 constexpr std::uint8_t kFirstXmm = 1;  // xmm0 is for opcodes that imply it
 constexpr std::uint64_t kStatus = x86::rflags::kStatus;
-
-bool is_bit_test(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_BT || mnemonic == ZYDIS_MNEMONIC_BTS || mnemonic == ZYDIS_MNEMONIC_BTR ||
-         mnemonic == ZYDIS_MNEMONIC_BTC;
-}
 
 bool is_shift(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
@@ -214,7 +211,7 @@ class Builder {
     flags(instruction);
     out_.unit = insn_.unit;
     out_.address_only = insn_.mnemonic == ZYDIS_MNEMONIC_LEA;
-    out_.bit_string = is_bit_test(insn_.mnemonic) && out_.has_memory && insn_.op[1].kind == OperandKind::Gpr;
+    out_.bit_string = is_bit_string(insn_);
     out_.uses_mxcsr = uses_mxcsr(instruction.meta.exception_class) || is_mmx_conversion(insn_.mnemonic);
     out_.may_fault = out_.uses_mxcsr || insn_.unit == Unit::X87 || insn_.mnemonic == ZYDIS_MNEMONIC_DIV ||
                      insn_.mnemonic == ZYDIS_MNEMONIC_IDIV || (out_.has_memory && out_.memory_size >= 16);

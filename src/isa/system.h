@@ -19,6 +19,8 @@ SystemOp system_op(ZydisMnemonic mnemonic);
 /// System instructions after which a block may go on: they change neither what code means nor where it is, and make no
 /// event deliverable.
 bool is_quiet(ZydisMnemonic mnemonic);
+/// System instructions that set up, save or load state of which the x87 registers may be part. All are quiet.
+bool works_on_x87_state(ZydisMnemonic mnemonic);
 
 /// The linear address of the memory operand, after segmentation: limit and type checks in legacy modes, canonical check
 /// in 64-bit mode. Throws #GP or #SS. `size` in bytes.

@@ -1,26 +1,11 @@
-#include "isa/decoder.h"
-
-#include <gtest/gtest.h>
-
-#include <vector>
+#include "isa/decoded_insn.h"
 
 namespace doppel::isa {
 namespace {
 
 using x86::SegReg;
 
-class DecoderTest : public ::testing::Test {
- protected:
-  x86::CpuidModel cpuid = x86::CpuidModel::for_host(1);
-  Decoder decoder{cpuid};
-  Insn insn;
-
-  DecodeStatus decode(std::initializer_list<unsigned> bytes, CodeSize size = CodeSize::Bits64, bool protect = true) {
-    std::vector<std::byte> raw;
-    for (const unsigned byte : bytes) raw.push_back(static_cast<std::byte>(byte));
-    return decoder.decode(raw, size, protect, insn);
-  }
-};
+class DecoderTest : public test::DecodedInsn {};
 
 TEST_F(DecoderTest, rex_counts_only_right_before_the_opcode) {
   // REX.W, then 66h: the REX prefix is void, and the operand 16 bits wide.

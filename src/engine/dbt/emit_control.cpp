@@ -1,8 +1,8 @@
-#include <algorithm>
 #include <array>
 
 #include "engine/dbt/emitter.h"
 #include "engine/dbt/views.h"
+#include "isa/insn_queries.h"
 
 /// Branches and the stack.
 namespace doppel::engine::dbt {
@@ -16,13 +16,7 @@ namespace {
 
 constexpr std::int64_t kPage = memory::kPageSize;
 
-/// In the order of the encoding, which is also the host's.
-constexpr std::array kConditional{
-    ZYDIS_MNEMONIC_JO, ZYDIS_MNEMONIC_JNO, ZYDIS_MNEMONIC_JB,  ZYDIS_MNEMONIC_JNB,
-    ZYDIS_MNEMONIC_JZ, ZYDIS_MNEMONIC_JNZ, ZYDIS_MNEMONIC_JBE, ZYDIS_MNEMONIC_JNBE,
-    ZYDIS_MNEMONIC_JS, ZYDIS_MNEMONIC_JNS, ZYDIS_MNEMONIC_JP,  ZYDIS_MNEMONIC_JNP,
-    ZYDIS_MNEMONIC_JL, ZYDIS_MNEMONIC_JNL, ZYDIS_MNEMONIC_JLE, ZYDIS_MNEMONIC_JNLE,
-};
+/// In the order of the encoding.
 constexpr std::array kConditions{CondCode::kO, CondCode::kNO, CondCode::kB,  CondCode::kNB,
                                  CondCode::kZ, CondCode::kNZ, CondCode::kBE, CondCode::kNBE,
                                  CondCode::kS, CondCode::kNS, CondCode::kP,  CondCode::kNP,
@@ -32,10 +26,9 @@ constexpr std::array kConditions{CondCode::kO, CondCode::kNO, CondCode::kB,  Con
 
 Emitter::Next Emitter::branch(const SourceInsn& source) {
   const Insn& insn = source.insn;
-  const auto* found = std::find(kConditional.begin(), kConditional.end(), insn.mnemonic);
   const bool narrow = insn.operand_size == 2;
-  if (found != kConditional.end())
-    return narrow ? Next::Untranslated : conditional(source, static_cast<unsigned>(found - kConditional.begin()));
+  if (const std::optional<unsigned> condition = isa::jump_condition(insn.mnemonic))
+    return narrow ? Next::Untranslated : conditional(source, *condition);
   switch (insn.mnemonic) {
     case ZYDIS_MNEMONIC_JMP:
       return narrow ? Next::Untranslated : jump(source);

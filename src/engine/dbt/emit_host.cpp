@@ -2,6 +2,7 @@
 #include <array>
 
 #include "engine/dbt/emitter.h"
+#include "isa/insn_queries.h"
 
 /// Instructions that the host executes as they are, on other registers.
 namespace doppel::engine::dbt {
@@ -14,18 +15,6 @@ using isa::OperandKind;
 using isa::Unit;
 
 namespace {
-
-const Operand* memory_operand(const Insn& insn) {
-  const auto* end = insn.op.begin() + insn.operand_count;
-  const auto* found =
-      std::find_if(insn.op.begin(), end, [](const Operand& op) { return op.kind == OperandKind::Memory; });
-  return found == end ? nullptr : found;
-}
-
-bool is_bit_test(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_BT || mnemonic == ZYDIS_MNEMONIC_BTS || mnemonic == ZYDIS_MNEMONIC_BTR ||
-         mnemonic == ZYDIS_MNEMONIC_BTC;
-}
 
 /// Instructions that read or write guest RCX without naming it.
 bool reads_rcx(ZydisMnemonic mnemonic) {
@@ -130,13 +119,13 @@ Emitter::Next Emitter::host(const SourceInsn& source) {
 
 bool Emitter::write_host(const SourceInsn& source) {
   const Insn& insn = source.insn;
-  const Operand* memory = memory_operand(insn);
+  const Operand* memory = isa::memory_operand(insn);
   const bool high = std::any_of(insn.op.begin(), insn.op.begin() + insn.operand_count,
                                 [](const Operand& op) { return op.kind == OperandKind::GprHigh; });
   HostOperands operands;
   bool rcx_free = true, r11_free = true;
   if (memory != nullptr) {
-    if (is_bit_test(insn.mnemonic) && insn.op[1].kind == OperandKind::Gpr) return bit_string(source);
+    if (isa::is_bit_string(insn)) return bit_string(source);
     Access at{};
     const bool crosses = !is_aligned_by_host(insn, memory->size);
     if (!access(source, memory->size, memory->written ? Kind::Write : Kind::Read, crosses, at)) return false;
@@ -244,8 +233,6 @@ bool Emitter::write_host(const SourceInsn& source) {
   return true;
 }
 
-/// BT and its kin with a register operand: it counts bits from the memory operand, which is where the operand of its
-/// size with that bit is (SDM vol. 2, 3.1.1.9).
 bool Emitter::bit_string(const SourceInsn& source) {
   const Insn& insn = source.insn;
   const unsigned size = insn.op[0].size, guest = insn.op[1].reg;

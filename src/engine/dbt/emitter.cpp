@@ -24,28 +24,9 @@ bool goes_on(const isa::Insn& insn, OpClass op_class) {
   }
 }
 
-/// Of system instructions, all that the vector unit has a part in are taken for such.
 bool touches_fpu(const isa::Insn& insn, OpClass op_class) {
   if (insn.unit == isa::Unit::X87 || insn.unit == isa::Unit::Mmx) return true;
-  if (op_class != OpClass::System) return false;
-  switch (insn.mnemonic) {
-    case ZYDIS_MNEMONIC_FNINIT:
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64:
-    case ZYDIS_MNEMONIC_XSAVE:
-    case ZYDIS_MNEMONIC_XSAVE64:
-    case ZYDIS_MNEMONIC_XSAVEOPT:
-    case ZYDIS_MNEMONIC_XSAVEOPT64:
-    case ZYDIS_MNEMONIC_XSAVEC:
-    case ZYDIS_MNEMONIC_XSAVEC64:
-    case ZYDIS_MNEMONIC_XRSTOR:
-    case ZYDIS_MNEMONIC_XRSTOR64:
-      return true;
-    default:
-      return false;
-  }
+  return op_class == OpClass::System && isa::works_on_x87_state(insn.mnemonic);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "engine/interp/handlers.h"
+#include "isa/insn_queries.h"
 #include "isa/op_table.h"
 #include "isa/system.h"
 
@@ -29,13 +30,6 @@ template <class Field>
 std::uint16_t offset_in(const Context& context, const Field& field) {
   const auto* start = reinterpret_cast<const std::byte*>(static_cast<const ThunkContext*>(&context));
   return static_cast<std::uint16_t>(reinterpret_cast<const std::byte*>(&field) - start);
-}
-
-const Operand* explicit_memory(const Insn& insn) {
-  for (unsigned i = 0; i < insn.operand_count; ++i) {
-    if (insn.op[i].kind == OperandKind::Memory) return &insn.op[i];
-  }
-  return nullptr;
 }
 
 bool unit_enabled(const Insn& insn, Mode mode) {
@@ -135,7 +129,7 @@ void BlockBuilder::describe_operands(const Insn& insn, Mode mode, DecodedOp& op)
   op.scale = mem.scale;
   if (mode.code_64() && (mem.segment == SegReg::Fs || mem.segment == SegReg::Gs))
     op.segment_base = offset_in(context_, state.seg(mem.segment).base);
-  const Operand* operand = explicit_memory(insn);
+  const Operand* operand = isa::memory_operand(insn);
   op.size = operand != nullptr ? static_cast<std::uint8_t>(operand->size) : 0;
   op.flat = mode.code_64() && address_form(insn, mode) != AddressForm::Given && mem.address_size == 8;
 }

@@ -3,6 +3,7 @@
 #include "base/bits.h"
 #include "engine/interp/handlers.h"
 #include "engine/interp/operands.h"
+#include "isa/insn_queries.h"
 #include "x86/fault.h"
 #include "x86/stack.h"
 
@@ -198,14 +199,6 @@ void jump_if_counter_zero(ThunkContext* thunk_context, const DecodedOp* op) {
   }
 }
 
-/// In the order of the encoding.
-constexpr std::array kConditional{
-    ZYDIS_MNEMONIC_JO, ZYDIS_MNEMONIC_JNO, ZYDIS_MNEMONIC_JB,  ZYDIS_MNEMONIC_JNB,
-    ZYDIS_MNEMONIC_JZ, ZYDIS_MNEMONIC_JNZ, ZYDIS_MNEMONIC_JBE, ZYDIS_MNEMONIC_JNBE,
-    ZYDIS_MNEMONIC_JS, ZYDIS_MNEMONIC_JNS, ZYDIS_MNEMONIC_JP,  ZYDIS_MNEMONIC_JNP,
-    ZYDIS_MNEMONIC_JL, ZYDIS_MNEMONIC_JNL, ZYDIS_MNEMONIC_JLE, ZYDIS_MNEMONIC_JNLE,
-};
-
 template <Width kWidth, std::size_t... kConditions>
 constexpr std::array<Handler, sizeof...(kConditions)> conditional_handlers(std::index_sequence<kConditions...>) {
   return {jump_if<kWidth, kConditions>...};
@@ -213,10 +206,8 @@ constexpr std::array<Handler, sizeof...(kConditions)> conditional_handlers(std::
 
 template <Width kWidth>
 Handler handler_for(const Insn& insn) {
-  static constexpr auto kJumps = conditional_handlers<kWidth>(std::make_index_sequence<kConditional.size()>{});
-  for (std::size_t i = 0; i < kConditional.size(); ++i) {
-    if (insn.mnemonic == kConditional[i]) return kJumps[i];
-  }
+  static constexpr auto kJumps = conditional_handlers<kWidth>(std::make_index_sequence<isa::kJumpConditions>{});
+  if (const std::optional<unsigned> condition = isa::jump_condition(insn.mnemonic)) return kJumps[*condition];
   const bool relative = insn.op[0].kind == OperandKind::Relative;
   switch (insn.mnemonic) {
     case ZYDIS_MNEMONIC_JMP:

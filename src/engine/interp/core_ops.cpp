@@ -5,6 +5,7 @@
 #include "engine/interp/mmx.h"
 #include "engine/interp/operands.h"
 #include "isa/fpu_checks.h"
+#include "isa/insn_queries.h"
 #include "x86/fault.h"
 
 /// Running a CoreThunk with everything around it that generated code leaves out.
@@ -13,7 +14,6 @@ namespace doppel::engine::interp {
 namespace {
 
 using isa::Insn;
-using isa::OperandKind;
 using isa::Unit;
 using x86::Access;
 
@@ -23,13 +23,6 @@ struct alignas(64) Bounce {
   /// Alignment faults are to come as they would at the guest's address.
   std::byte* at(std::uint64_t linear) { return bytes.data() + (linear & 63); }
 };
-
-const isa::Operand* memory_operand(const Insn& insn) {
-  for (unsigned i = 0; i < insn.operand_count; ++i) {
-    if (insn.op[i].kind == OperandKind::Memory) return &insn.op[i];
-  }
-  return nullptr;
-}
 
 [[noreturn]] void raise_host_fault(Context& context, std::uint64_t vector) {
   // SIMD errors are #UD to an operating system that has not said it knows #XM (SDM vol. 1, 11.5.1).
@@ -44,27 +37,9 @@ void run_core(Context& context, const DecodedOp* op, void* memory) {
   if (vector != isa::kThunkDone) raise_host_fault(context, static_cast<std::uint64_t>(vector));
 }
 
-/// BT and its kin address whole operands away from where their memory operand is.
-std::int64_t bit_string_offset(Context& context, const DecodedOp* op) {
-  const Insn& insn = *op->insn;
-  switch (insn.mnemonic) {
-    case ZYDIS_MNEMONIC_BT:
-    case ZYDIS_MNEMONIC_BTS:
-    case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTC:
-      break;
-    default:
-      return 0;
-  }
-  if (insn.op[1].kind != OperandKind::Gpr) return 0;
-  const unsigned size = insn.op[0].size;
-  const std::int64_t bit_offset = sign_extend(at_offset<std::uint64_t>(context, op->reg[1]), size * 8);
-  return (bit_offset >> 3) & -static_cast<std::int64_t>(size);
-}
-
 x86::LinearAddress operand_address(Context& context, const DecodedOp* op, std::size_t size, Access access) {
   const Insn& insn = *op->insn;
-  const auto moved = static_cast<std::uint64_t>(bit_string_offset(context, op));
+  const auto moved = static_cast<std::uint64_t>(isa::bit_string_offset(context.cpu.state, insn));
   if (moved == 0) return isa::linear_address(context.cpu, insn, size, access);
   const std::uint64_t offset =
       (isa::effective_address(context.cpu, insn) + moved) & low_mask(insn.mem.address_size * 8U);
@@ -127,7 +102,7 @@ void run_on_memory(Context& context, const DecodedOp* op, const isa::Operand& op
 }
 
 void run(Context& context, const DecodedOp* op) {
-  const isa::Operand* operand = memory_operand(*op->insn);
+  const isa::Operand* operand = isa::memory_operand(*op->insn);
   if (op->insn->mnemonic == ZYDIS_MNEMONIC_LEA) {
     const std::uint64_t address = isa::effective_address(context.cpu, *op->insn);
     run_core(context, op, std::bit_cast<void*>(address));
@@ -216,7 +191,7 @@ void run_x87(ThunkContext* thunk_context, const DecodedOp* op) {
   const bool keeps = is_x87_control(insn.mnemonic);
   fpu.fip = keeps ? last_instruction : context.cpu.instruction_start;
   fpu.fdp = last_operand;
-  if (!keeps && memory_operand(insn) != nullptr) fpu.fdp = isa::effective_address(context.cpu, insn);
+  if (!keeps && isa::memory_operand(insn) != nullptr) fpu.fdp = isa::effective_address(context.cpu, insn);
   return next_after_store(thunk_context, op);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "isa/insn_queries.h"
 #include "isa/system.h"
 #include "x86/fault.h"
 #include "x86/segmentation.h"
@@ -14,7 +15,6 @@ namespace doppel::engine::lockstep {
 namespace {
 
 using isa::Insn;
-using isa::OperandKind;
 using x86::SegReg;
 
 constexpr std::uint64_t kMostBytes = 64 * 1024;
@@ -23,29 +23,6 @@ struct Range {
   x86::LinearAddress linear = 0;
   std::uint64_t size = 0;
 };
-
-const isa::Operand* written_memory(const Insn& insn) {
-  for (unsigned i = 0; i < insn.operand_count; ++i) {
-    if (insn.op[i].kind == OperandKind::Memory && insn.op[i].written) return &insn.op[i];
-  }
-  return nullptr;
-}
-
-/// BTS and its kin address whole operands away from where their memory operand is.
-std::int64_t bit_string_offset(const x86::CpuState& state, const Insn& insn) {
-  switch (insn.mnemonic) {
-    case ZYDIS_MNEMONIC_BTS:
-    case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTC:
-      break;
-    default:
-      return 0;
-  }
-  if (insn.op[1].kind != OperandKind::Gpr) return 0;
-  const unsigned size = insn.op[0].size;
-  const std::int64_t offset = sign_extend(state.gpr[insn.op[1].reg], size * 8);
-  return (offset >> 3) & -static_cast<std::int64_t>(size);
-}
 
 bool pushes(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
@@ -104,9 +81,9 @@ Range written_range(x86::Cpu& cpu, const Insn& insn) {
     return {(state.seg(SegReg::Ss).base + sp) & 0xFFFF'FFFF, size};
   }
   if (const unsigned element = stored_string_element(insn); element != 0) return stored_string(cpu, insn, element);
-  const isa::Operand* operand = written_memory(insn);
-  if (operand == nullptr) return {};
-  const auto moved = static_cast<std::uint64_t>(bit_string_offset(state, insn));
+  const isa::Operand* operand = isa::memory_operand(insn);
+  if (operand == nullptr || !operand->written) return {};
+  const auto moved = static_cast<std::uint64_t>(isa::bit_string_offset(state, insn));
   const std::uint64_t offset = (isa::effective_address(cpu, insn) + moved) & low_mask(insn.mem.address_size * 8U);
   return {x86::segment_address(cpu, insn.mem.segment, offset, operand->size, x86::Access::Write), operand->size};
 }
