@@ -17,6 +17,11 @@ struct Block {
   /// mapped, and finds its addresses by Env::page_base.
   bool absolute = false;
   x86::LinearAddress linear_page = 0;
+  /// Where the rest of its only instruction is, which begins in one page and ends in the next; else kNone. The code
+  /// starts with a look whether the next page is still that one: Env::mappings, and the count of it at `verified`.
+  static constexpr memory::GuestPhysical kNone = ~memory::GuestPhysical{0};
+  memory::GuestPhysical second_page = kNone;
+  std::uint32_t verified = 0;  ///< from `code`
 
   const std::byte* code = nullptr;  ///< in the executable mapping
   std::uint32_t code_size = 0;

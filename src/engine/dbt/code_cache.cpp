@@ -63,6 +63,7 @@ Block* CodeCache::add(std::unique_ptr<Block> block, std::span<const std::byte> c
   }
   remember(added);
   by_page_[page_of(added->physical)].push_back(added);
+  if (added->second_page != Block::kNone) by_page_[added->second_page].push_back(added);
   blocks_.push_back(std::move(block));
   ++stats_.blocks;
   stats_.instructions += added->instructions;
@@ -74,6 +75,11 @@ void CodeCache::point_jump(const Site& site, const std::byte* to) {
   const std::byte* end = site.block->code + site.jump;
   const auto distance = static_cast<std::int32_t>(to - end);
   area_.write(const_cast<std::byte*>(end) - sizeof distance, std::as_bytes(std::span{&distance, 1}));
+}
+
+void CodeCache::verify(const Block& block, std::uint64_t mappings) {
+  auto* at = const_cast<std::byte*>(block.code) + block.verified;
+  area_.write(at, std::as_bytes(std::span{&mappings, 1}));
 }
 
 void CodeCache::link(std::uint32_t number, Block* target) {

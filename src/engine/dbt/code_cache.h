@@ -30,6 +30,8 @@ class CodeCache {
   std::uint32_t next_site() const { return static_cast<std::uint32_t>(sites_.size()); }
   const Site& site(std::uint32_t number) const { return sites_[number]; }
 
+  /// Tells a block with a second page that it is what Env::mappings counted then.
+  void verify(const Block& block, std::uint64_t mappings);
   /// Lets the jump of a Chain site lead to `target` from now on.
   void link(std::uint32_t site, Block* target);
   /// Undoes the links to other pages: to be called when a mapping of the page of this address, or any, has changed.

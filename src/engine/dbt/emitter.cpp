@@ -157,6 +157,25 @@ void Emitter::need_fpu() {
   islands_.push_back({island, ExitReason::LoadFpu, site, kNoHostReg, a_.offset()});
 }
 
+std::uint32_t Emitter::verify_second_page(const SourceInsn& source) {
+  page_offset_ = source.offset;
+  const Label begin = a_.newLabel(), verified = a_.newLabel(), same = a_.newLabel();
+  a_.short_().jmp(begin);
+  a_.bind(verified);
+  const auto at = static_cast<std::uint32_t>(a_.offset());
+  a_.embedUInt64(0);
+  a_.bind(begin);
+  const std::uint32_t site = add_site();
+  a_.mov(host::rcx, env(DOPPEL_ENV(mappings)));
+  a_.mov(host::r11, host::qword_ptr(verified));
+  a_.not_(host::r11);
+  a_.lea(host::rcx, host::ptr(host::rcx, host::r11, 0, 1));
+  a_.short_().jecxz(host::rcx, same);
+  call_out(ExitReason::Remapped, site);
+  a_.bind(same);
+  return at;
+}
+
 Emitter::Next Emitter::instruction(const SourceInsn& source, const SourceInsn* following) {
   page_offset_ = source.offset;
   next_offset_ = static_cast<std::uint16_t>(source.offset + source.insn.length);

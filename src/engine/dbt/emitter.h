@@ -37,6 +37,9 @@ class Emitter {
     End,           ///< the block ends with this instruction
     Untranslated,  ///< the same, and it is left to the interpreter
   };
+  /// First in the block of an instruction that crosses into a page: leaves unless it is the one that it was. Returns
+  /// where the count of Env::mappings is that this was seen at.
+  std::uint32_t verify_second_page(const SourceInsn& source);
   /// `following`, if known, is the one that comes next.
   Next instruction(const SourceInsn& source, const SourceInsn* following);
   /// Goes on at another place, when the block ends between two instructions.

@@ -15,6 +15,7 @@ enum class ExitReason : std::uint32_t {
   InterpretAndLook,  ///< … after which an event may be deliverable
   ReadMiss,          ///< Env::scratch_r11 is not in the read table
   WriteMiss,         ///< … nor in the write table
+  Remapped,          ///< the instruction crosses into a page that may be another one by now
   Crossing,          ///< an access that does not stay inside its page
   Attention,         ///< the attention word is not zero
   LoadFpu,           ///< the guest's x87 state is wanted in the host's registers
@@ -42,8 +43,9 @@ struct Env {
   const void* attention;     ///< the vCPU's attention word
   std::uint64_t page_base;   ///< linear address of the page of the running block, in user code
   std::uint64_t fs_base, gs_base, kernel_gs_base;
-  std::uint64_t target;  ///< guest address of a jump under way
-  std::uint64_t value;   ///< a loaded operand, while its instruction makes another access
+  std::uint64_t mappings;  ///< counts the flushes of the TLB
+  std::uint64_t target;    ///< guest address of a jump under way
+  std::uint64_t value;     ///< a loaded operand, while its instruction makes another access
   std::uint64_t fpu_loaded;
   std::uint64_t interrupt_flag;     ///< RFLAGS.IF, in its place
   std::uint64_t pushed_flags;       ///< what PUSHF pushes beside IF and the arithmetic flags

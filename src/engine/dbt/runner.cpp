@@ -95,14 +95,12 @@ void Runner::flushed_all() {
   views_->flush_all();
   cache_.unlink_far();
   large_pages_.clear();
-  interpreter_->mappings_changed();
-  if (observer_ != nullptr) observer_->flushed();
+  mappings_changed();
 }
 
 void Runner::flushed_non_global() {
   views_->flush_non_global();
-  interpreter_->mappings_changed();
-  if (observer_ != nullptr) observer_->flushed();
+  mappings_changed();
 }
 
 void Runner::flushed_page(LinearAddress address) {
@@ -111,6 +109,11 @@ void Runner::flushed_page(LinearAddress address) {
   }
   views_->flush_page(address);
   cache_.unlink_far_to(address);
+  mappings_changed();
+}
+
+void Runner::mappings_changed() {
+  ++views_->env().mappings;
   interpreter_->mappings_changed();
   if (observer_ != nullptr) observer_->flushed();
 }
@@ -338,11 +341,53 @@ Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage&
     shared_.writers.protect(*this, page.physical);
   };
   const std::span<const std::byte> bytes(page.host + offset, memory::kPageSize - offset);
-  Block* block = translator_.translate({bytes, physical, linear, mode, numeric_error, page.global}, announce);
+  const Translator::Source source{bytes, physical, linear, mode, numeric_error, page.global};
+  Block* block = translator_.translate(source, announce);
+  if (block == nullptr && bytes.size() < isa::kMaxInsnLength) block = translate_crossing(source);
   if (code.generation(index) == generation) return block;
   // Somebody stored to the page meanwhile.
   drop_code(page.physical);
   return nullptr;
+}
+
+/// The instruction at the end of a page, if the rest of it can be had from the next; what cannot is left to the
+/// interpreter, faults and all.
+Block* Runner::translate_crossing(const Translator::Source& first) {
+  const std::optional<x86::Mmu::EnginePage> page = page_behind(first.linear);
+  if (!page) return nullptr;
+  memory::CodeMap& code = cpu_.ports.memory.code();
+  const std::uint64_t index = cpu_.ports.memory.page_index(page->physical);
+  const std::uint32_t generation = code.generation(index);
+  const std::size_t rest = isa::kMaxInsnLength - first.bytes.size();
+  code.add_code(index, 0, rest);
+  shared_.writers.protect(*this, page->physical);
+  std::array<std::byte, isa::kMaxInsnLength> bytes{};
+  std::copy_n(page->host, rest, std::copy(first.bytes.begin(), first.bytes.end(), bytes.begin()));
+  Translator::Source source = first;
+  source.bytes = bytes;
+  source.second_page = page->physical;
+  // The bytes of the first page have been announced.
+  Block* block = translator_.translate(source, [](std::size_t) {});
+  if (block != nullptr) cache_.verify(*block, views_->env().mappings);
+  if (code.generation(index) == generation) return block;
+  drop_code(page->physical);
+  return nullptr;
+}
+
+/// The page of code behind the one of this address; nothing where it cannot be executed in place.
+std::optional<x86::Mmu::EnginePage> Runner::page_behind(LinearAddress linear) {
+  const Mode mode = interpreter_->mode();
+  LinearAddress next = x86::Tlb::page_of(linear) + memory::kPageSize;
+  if (!mode.code_64()) next &= 0xFFFF'FFFF;
+  try {
+    const x86::View view = mode.has(Mode::kUser) ? x86::View::User : x86::View::Supervisor;
+    const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(next, Access::Execute, view);
+    if (page.host == nullptr) return std::nullopt;
+    if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(next, page.page_shift));
+    return page;
+  } catch (const x86::Fault&) {
+    return std::nullopt;
+  }
 }
 
 // --- Exits ---
@@ -378,6 +423,8 @@ const std::byte* Runner::handle_exit() {
       return missed(site, Access::Read);
     case ExitReason::WriteMiss:
       return missed(site, Access::Write);
+    case ExitReason::Remapped:
+      return remapped(site);
     case ExitReason::LoadFpu:
       load_fpu();
       return site.block->code + site.resume;
@@ -455,6 +502,19 @@ const std::byte* Runner::chained(std::uint32_t number) {
   return target->code;
 }
 
+/// Translations have been flushed since the block of an instruction across pages was last seen to be right.
+const std::byte* Runner::remapped(const Site& site) {
+  const Block& block = *site.block;
+  stop_at(block, site.page_offset);
+  const std::optional<x86::Mmu::EnginePage> page = page_behind(cpu_.state.rip);
+  if (page && page->physical == block.second_page) {
+    cache_.verify(block, views_->env().mappings);
+    return block.code;
+  }
+  interpret_next_ = true;
+  return nullptr;
+}
+
 const std::byte* Runner::missed(const Site& site, Access access) {
   const LinearAddress linear = views_->env().scratch_r11;
   stop_at(*site.block, site.page_offset);
@@ -521,8 +581,8 @@ nlohmann::json Runner::stats() const {
   json["read_fills"] = stats_.read_fills;
   json["write_fills"] = stats_.write_fills;
   constexpr std::array<const char*, kExitReasons> kReasons{"lookup",    "chain",      "interpret", "interpret_and_look",
-                                                           "read_miss", "write_miss", "crossing",  "attention",
-                                                           "load_fpu",  "host_fault"};
+                                                           "read_miss", "write_miss", "remapped",  "crossing",
+                                                           "attention", "load_fpu",   "host_fault"};
   for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
   return json;
 }

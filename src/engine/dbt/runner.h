@@ -55,6 +55,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
 
  private:
   void flushed_all() override;
+  void mappings_changed();
   void flushed_non_global() override;
   void flushed_page(x86::LinearAddress address) override;
   void drop_code(memory::GuestPhysical page) override;
@@ -72,12 +73,15 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   const std::byte* code_at(std::uint64_t rip);
   Block* block_at(std::uint64_t rip);
   Block* translate_block(std::uint64_t linear, const x86::Mmu::EnginePage& page);
+  Block* translate_crossing(const Translator::Source& first);
+  std::optional<x86::Mmu::EnginePage> page_behind(std::uint64_t linear);
 
   // After an exit of translated code: where to go on in the code cache, or null to look around first.
   const std::byte* handle_exit();
   const std::byte* interpreted(const Site& site);
   const std::byte* looked_up();
   const std::byte* chained(std::uint32_t site);
+  const std::byte* remapped(const Site& site);
   const std::byte* missed(const Site& site, x86::Access access);
   void host_fault();
   std::uint32_t exit_site() const;

@@ -66,7 +66,8 @@ void Translator::read(const Source& source, const Announce& announce) {
   const auto first_offset = static_cast<std::uint16_t>(source.physical & (memory::kPageSize - 1));
   std::size_t at = 0, announced = 0;
   unsigned branches = 0;
-  while (insns_.size() < kMaxInstructions) {
+  const std::size_t most = source.second_page == Block::kNone ? kMaxInstructions : 1;
+  while (insns_.size() < most) {
     const std::size_t available = std::min(source.bytes.size() - at, isa::kMaxInsnLength);
     if (available == 0) return;
     if (at + available > announced) {
@@ -99,6 +100,7 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   block->mode = source.mode.key;
   block->absolute = !source.mode.has(interp::Mode::kUser);
   block->linear_page = x86::Tlb::page_of(source.linear);
+  block->second_page = source.second_page;
   const auto first_offset = static_cast<std::uint16_t>(source.physical & (memory::kPageSize - 1));
   const BlockMode mode = block_mode(source);
   Emitter emitter(assembler, trampolines_, mode, cache_.next_site());
@@ -106,6 +108,7 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   read(source, announce);
   if (insns_.empty()) return nullptr;
   Emitter::Next next = Emitter::Next::Continue;
+  if (block->second_page != Block::kNone) block->verified = emitter.verify_second_page(insns_.front());
   for (std::size_t i = 0; i < insns_.size() && next == Emitter::Next::Continue; ++i) {
     block->marks.push_back({static_cast<std::uint32_t>(assembler.offset()), insns_[i].offset});
     next = emitter.instruction(insns_[i], i + 1 < insns_.size() ? &insns_[i + 1] : nullptr);

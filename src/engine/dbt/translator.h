@@ -28,6 +28,8 @@ class Translator {
     interp::Mode mode;
     bool numeric_error;  ///< CR0.NE
     bool global;         ///< the page is
+    /// The second page of an instruction that crosses, of which alone the block is made; else Block::kNone.
+    memory::GuestPhysical second_page = Block::kNone;
   };
   /// Called before bytes [0, end) of the source are read, with growing `end`.
   using Announce = std::function<void(std::size_t end)>;

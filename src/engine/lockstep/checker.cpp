@@ -82,9 +82,22 @@ Checker::Checker(x86::Cpu& cpu, interp::Shared& shared, const LockstepOptions& o
   interpreter_.begin();
 }
 
+/// The guest's, which may go over into a second page.
+std::vector<std::byte> Checker::bytes_of(const dbt::Block& block) const {
+  const memory::GuestMemory& memory = cpu_.ports.memory;
+  const std::size_t here = std::min<std::size_t>(block.bytes, memory::kPageSize - block.page_offset());
+  const std::byte* const first = memory.page(block.physical) + block.page_offset();
+  std::vector<std::byte> bytes(first, first + here);
+  if (block.second_page != dbt::Block::kNone) {
+    const std::byte* const second = memory.page(block.second_page);
+    bytes.insert(bytes.end(), second, second + (block.bytes - here));
+  }
+  return bytes;
+}
+
 const std::vector<Insn>& Checker::decoded(const dbt::Block& block) {
-  const memory::GuestPhysical page = align_down(block.physical, memory::kPageSize);
-  const std::span<const std::byte> bytes(cpu_.ports.memory.page(page) + block.page_offset(), block.bytes);
+  const std::vector<std::byte> current = bytes_of(block);
+  const std::span<const std::byte> bytes(current);
   constexpr std::size_t kMostBlocks = 200'000;
   if (decoded_.size() > kMostBlocks) decoded_.clear();
   Decoded& known = decoded_[&block];
@@ -227,8 +240,7 @@ void Checker::report(const std::vector<std::string>& differences, unsigned steps
     for (const std::string& line : lines) out += "  " + line + '\n';
   };
   add("Differences, interpreter != translator", differences);
-  const std::byte* page = cpu_.ports.memory.page(block_->physical);
-  add("The block", disassemble({page + block_->page_offset(), block_->bytes}, start.rip, start.code_64()));
+  add("The block", disassemble(bytes_of(*block_), start.rip, start.code_64()));
   std::vector<std::string> registers = lockstep::differences(start, x86::CpuState{});
   for (std::string& line : registers) line.resize(line.find(" !="));
   add("The registers before it, where they are not as after power-up", registers);
