@@ -15,7 +15,7 @@ namespace doppel::engine::dbt {
 /// the other. Valid for one state of the mappings and one mode. The vCPU's thread.
 class JumpTable {
  public:
-  static constexpr unsigned kBits = 14, kLowestBit = 1;
+  static constexpr unsigned kBits = 17, kLowestBit = 1;
   static constexpr std::size_t kEntries = std::size_t{1} << kBits;
   static constexpr std::uint64_t kMask = (kEntries - 1) << kLowestBit;
 
@@ -26,9 +26,10 @@ class JumpTable {
     std::array<std::uint64_t, kEntries> page_base;
   };
 
+  /// Takes zeroed memory.
   void attach(Arrays* arrays) {
     arrays_ = arrays;
-    for (std::size_t i = 0; i < kEntries; ++i) invalidate(i);
+    arrays_->negated_address[0] = kNothing;
   }
 
   const void* find(x86::LinearAddress address) const {
@@ -44,43 +45,50 @@ class JumpTable {
     arrays_->code[slot] = code;
     arrays_->page_base[slot] = x86::Tlb::page_of(address);
     if (last_page_ != x86::Tlb::page_of(address)) pages_.insert(last_page_ = x86::Tlb::page_of(address));
-    (global ? global_ : local_).push_back(static_cast<std::uint16_t>(slot));
-    if (global_.size() + local_.size() > 4 * kEntries) flush_all();
+    const std::uint8_t log = global ? kInGlobal : kInLocal;
+    if ((logged_[slot] & log) != 0) return;
+    logged_[slot] |= log;
+    (global ? global_ : local_).push_back(static_cast<std::uint32_t>(slot));
   }
 
   void flush_all() {
-    flush(global_);
-    flush(local_);
+    flush(global_, kInGlobal);
+    flush(local_, kInLocal);
     pages_.clear();
     last_page_ = kNoPage;
   }
-  void flush_local() { flush(local_); }
+  void flush_local() { flush(local_, kInLocal); }
   /// Drops what leads into the page of this address.
   void flush_page(x86::LinearAddress address) {
     const x86::LinearAddress page = x86::Tlb::page_of(address);
     if (!pages_.contains(page)) return;
-    for (const std::vector<std::uint16_t>* log : {&global_, &local_}) {
-      for (const std::uint16_t slot : *log) {
+    for (const std::vector<std::uint32_t>* log : {&global_, &local_}) {
+      for (const std::uint32_t slot : *log) {
         if (arrays_->page_base[slot] == page) invalidate(slot);
       }
     }
   }
 
  private:
-  /// No canonical address has this tag, so that even slot 0 matches none.
+  /// In slot 0, as no canonical address has this tag. Elsewhere 0 is enough: that address belongs into slot 0.
   static constexpr std::uint64_t kNothing = std::uint64_t{1} << 62;
-  void invalidate(std::size_t slot) { arrays_->negated_address[slot] = kNothing; }
-  void flush(std::vector<std::uint16_t>& log) {
-    for (const std::uint16_t slot : log) invalidate(slot);
+  static constexpr std::uint8_t kInGlobal = 1, kInLocal = 2;
+  void invalidate(std::size_t slot) { arrays_->negated_address[slot] = 0; }
+  void flush(std::vector<std::uint32_t>& log, std::uint8_t which) {
+    for (const std::uint32_t slot : log) {
+      invalidate(slot);
+      logged_[slot] &= static_cast<std::uint8_t>(~which);
+    }
     log.clear();
   }
 
   static constexpr x86::LinearAddress kNoPage = 1;
 
   Arrays* arrays_ = nullptr;
-  std::vector<std::uint16_t> global_, local_;     ///< slots filled since their last flush
-  std::unordered_set<x86::LinearAddress> pages_;  ///< that entries lead into, or did
-  x86::LinearAddress last_page_ = kNoPage;        ///< put into pages_ last
+  std::vector<std::uint32_t> global_, local_;                               ///< slots filled since their last flush
+  std::vector<std::uint8_t> logged_ = std::vector<std::uint8_t>(kEntries);  ///< in which of these a slot is
+  std::unordered_set<x86::LinearAddress> pages_;                            ///< that entries lead into, or did
+  x86::LinearAddress last_page_ = kNoPage;                                  ///< put into pages_ last
 };
 
 }  // namespace doppel::engine::dbt

@@ -92,7 +92,7 @@ class Views {
  private:
   Views() = default;
   /// What lies below each read table, the same memory each time: the jump tables, and the Env in the last page.
-  static constexpr std::size_t kRegion = std::size_t{1} << 20;
+  static constexpr std::size_t kRegion = std::size_t{8} << 20;
   static_assert(2 * sizeof(JumpTable::Arrays) + 4096 <= kRegion);
   static_assert(sizeof(Env) <= 4096);
   static constexpr std::size_t kReserved = x86::kViews * (kRegion + 2 * DeltaTable::kReserved);
