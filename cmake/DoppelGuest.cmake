@@ -1,7 +1,8 @@
 # The embedded default guest and the guests of the tests, made of what guest/fetch left in the user's cache.
 #
 #   doppel_guest              a library with the default guest's kernel and initramfs in it (see src/boot/embedded_guest.h);
-#                             both are empty when the cache was empty at the time of configuration
+#                             both are empty when the cache was empty at the time of configuration; and what Debian images
+#                             are made with
 #   ${DOPPEL_GUEST_DIR}       kernels/{cloud,generic,rt,newest,i686}, vmlinux, memtest64, initramfs-{amd64,i386}: each is
 #                             there if the cache has it; tests have the directory as the macro DOPPEL_GUEST_DIR
 
@@ -65,6 +66,8 @@ else()
   set(include_initramfs "")
   set(embedded_files "")
 endif()
+set(debian_recipe "${CMAKE_SOURCE_DIR}/guest/debian")
+list(APPEND embedded_files "${agent_amd64}" "${debian_recipe}/customize" "${debian_recipe}/pack")
 configure_file("${CMAKE_CURRENT_LIST_DIR}/embedded_guest.S.in" "${CMAKE_BINARY_DIR}/embedded_guest.S" @ONLY)
 set_source_files_properties("${CMAKE_BINARY_DIR}/embedded_guest.S" PROPERTIES OBJECT_DEPENDS "${embedded_files}")
 add_library(doppel_guest STATIC "${CMAKE_BINARY_DIR}/embedded_guest.S")

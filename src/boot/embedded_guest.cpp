@@ -6,6 +6,12 @@ extern const std::byte doppel_guest_kernel[];
 extern const std::byte doppel_guest_kernel_end[];
 extern const std::byte doppel_guest_initrd[];
 extern const std::byte doppel_guest_initrd_end[];
+extern const std::byte doppel_guest_agent[];
+extern const std::byte doppel_guest_agent_end[];
+extern const char doppel_debian_customize[];
+extern const char doppel_debian_customize_end[];
+extern const char doppel_debian_pack[];
+extern const char doppel_debian_pack_end[];
 }
 
 namespace doppel::boot {
@@ -13,6 +19,12 @@ namespace doppel::boot {
 EmbeddedGuest embedded_guest() {
   return {.kernel = {doppel_guest_kernel, doppel_guest_kernel_end},
           .initramfs = {doppel_guest_initrd, doppel_guest_initrd_end}};
+}
+
+DebianRecipe debian_recipe() {
+  return {.agent = {doppel_guest_agent, doppel_guest_agent_end},
+          .customize = {doppel_debian_customize, doppel_debian_customize_end},
+          .pack = {doppel_debian_pack, doppel_debian_pack_end}};
 }
 
 }  // namespace doppel::boot

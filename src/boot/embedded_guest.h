@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string_view>
 
 namespace doppel::boot {
 
@@ -16,5 +17,14 @@ struct EmbeddedGuest {
 };
 
 EmbeddedGuest embedded_guest();
+
+/// What Debian images are made with, beside Debian's packages: the agent, and the shell scripts of guest/debian.
+struct DebianRecipe {
+  std::span<const std::byte> agent;
+  std::string_view customize;
+  std::string_view pack;
+};
+
+DebianRecipe debian_recipe();
 
 }  // namespace doppel::boot

@@ -1,11 +1,12 @@
 #include "cli/agent_client.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <thread>
 
 #include "base/bits.h"
 #include "control/unix_socket.h"
@@ -14,7 +15,7 @@ namespace doppel::cli {
 namespace {
 
 constexpr std::size_t kLongestAnswer = 32;
-constexpr auto kRetry = std::chrono::milliseconds(200);
+constexpr int kRetryMs = 200;
 
 bool read_exactly(int fd, std::span<std::byte> out) {
   while (!out.empty()) {
@@ -32,11 +33,18 @@ void append(std::vector<std::byte>& to, const std::string& text) {
   to.push_back(std::byte{0});
 }
 
+/// Zero: none.
+void set_receive_limit(int socket, std::chrono::seconds limit) {
+  const timeval time{limit.count(), 0};
+  ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+}
+
 }  // namespace
 
-Result<UniqueFd> connect_vsock(const control::VmPaths& paths, std::uint32_t port) {
+Result<UniqueFd> connect_vsock(const control::VmPaths& paths, std::uint32_t port, std::chrono::seconds limit) {
   Result<UniqueFd> socket = control::connect_unix(paths.vsock_socket());
   if (!socket) return Error{"the machine has no vsock device: " + socket.error().message};
+  set_receive_limit(socket->get(), limit);
   const std::string line = fmt::format("CONNECT {}\n", port);
   const Error nobody{fmt::format("nobody listens on port {} of the guest", port)};
   if (!write_all(socket->get(), std::as_bytes(std::span{line}))) return nobody;
@@ -47,6 +55,7 @@ Result<UniqueFd> connect_vsock(const control::VmPaths& paths, std::uint32_t port
     answer += static_cast<char>(byte);
   }
   if (!answer.starts_with("OK ")) return nobody;
+  set_receive_limit(socket->get(), {});
   return socket;
 }
 
@@ -61,8 +70,14 @@ Result<UniqueFd> connect_agent(const control::RunningVm& vm, std::chrono::second
           "elsewhere start doppel-agent",
           vm.name, socket.error().message)};
     }
-    std::this_thread::sleep_for(kRetry);
+    if (control::wait_for_end(vm, kRetryMs)) return Error{fmt::format("the machine {} has ended", vm.name)};
   }
+}
+
+bool power_off_by_agent(const control::RunningVm& vm) {
+  constexpr std::chrono::seconds kLimit{2};
+  const Result<UniqueFd> agent = connect_vsock(vm.paths, agent::kPort, kLimit);
+  return agent && send_start(agent->get(), {.arguments = {"poweroff"}}) && receive_message(agent->get());
 }
 
 bool send_message(int fd, agent::Kind kind, std::span<const std::byte> body) {

@@ -20,10 +20,13 @@ struct AgentMessage {
 };
 
 /// A stream to a port of the guest, through the machine's vsock socket: "CONNECT <port>\n" said and "OK …\n" heard.
-/// The error is a machine without one, or a guest where nobody listens.
-Result<UniqueFd> connect_vsock(const control::VmPaths& paths, std::uint32_t port);
+/// The error is a machine without one, or a guest where nobody listens, or that says nothing for `limit` (0: no limit).
+Result<UniqueFd> connect_vsock(const control::VmPaths& paths, std::uint32_t port, std::chrono::seconds limit = {});
 /// The same for the agent, which a guest that is still booting starts late: tries again until `patience` is over.
 Result<UniqueFd> connect_agent(const control::RunningVm& vm, std::chrono::seconds patience);
+
+/// Asks the guest's agent to shut the guest down. False: none answers, or not at once.
+bool power_off_by_agent(const control::RunningVm& vm);
 
 bool send_message(int fd, agent::Kind kind, std::span<const std::byte> body);
 /// Nothing at the end of the stream, or when it is broken.

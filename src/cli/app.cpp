@@ -27,6 +27,7 @@ Examples:
   doppel run                                   boot the built-in Linux to a shell; Ctrl-a x ends it
   doppel run -c 'uname -a'                     run one command in it, exit with its status
   doppel run ./bzImage --initrd ./initrd.img --append 'console=ttyS0'
+  doppel image build debian                    make an image of Debian; then: doppel run debian
   doppel run --detach --name web --memory 2G --cpus 2
   doppel ps                                    list machines; then: doppel console web, doppel stop web
 
@@ -35,11 +36,17 @@ doppel COMMAND --help says more about each command.)";
 constexpr const char* kRunHelp = R"(
 Without KERNEL the built-in guest boots: Debian's kernel with a busybox shell. KERNEL is a file of one of these kinds,
 told apart by its contents: a Linux bzImage (as in /boot/vmlinuz-*), an ELF vmlinux with a PVH note, a Multiboot kernel.
+Or it is the name of an image of doppel image build. That is never written: what the machine writes ends with it, or
+with --name is there again when a machine of that name is started from the image (doppel image remove IMAGE/NAME forgets
+it). Such a machine has a user network unless --net says otherwise.
 
 Examples:
   doppel run                                   a shell; leaving it, or Ctrl-a x, ends the machine
   doppel run -c 'make test' <input >output     one command; its input, output and exit status are doppel's
   doppel run /boot/vmlinuz --initrd /boot/initrd.img --append 'console=ttyS0 single'
+  doppel run debian                            an image; log in as root
+  doppel run debian -c 'apt-get update'        one command in it
+  doppel run debian -d --name web --net user,publish=8080:80
   doppel run ./kernel.elf --module './app.bin --verbose'
   doppel run --gdb :1234 --gdb-wait            then, in gdb: target remote :1234
 
@@ -70,13 +77,18 @@ void add_run(CLI::App& app, Arguments& arguments) {
   RunOptions& options = arguments.run;
   CLI::App* const command = app.add_subcommand("run", "boot a machine");
   command->footer(kRunHelp);
-  command->add_option("KERNEL", options.kernel, "the kernel to boot; default: the built-in guest")->type_name("FILE");
-  command->add_option("-c,--command", options.command, "run CMD in the built-in guest and exit with its status")
+  command->add_option("KERNEL", options.kernel, "the kernel or image to boot; default: the built-in guest")
+      ->type_name("FILE|IMAGE");
+  command
+      ->add_option("-c,--command", options.command,
+                   "run CMD in the built-in guest or an image, and exit with its status")
       ->type_name("CMD");
   command->add_option("--initrd", options.initrds, "initial RAM disk; repeat for several")
       ->type_name("FILE")
       ->allow_extra_args(false);
-  command->add_option("--append", options.append, "the kernel's command line; added to the built-in guest's own")
+  command
+      ->add_option("--append", options.append,
+                   "the kernel's command line; added to the built-in guest's or image's own")
       ->type_name("TEXT");
   command->add_option("--module", options.modules, "a Multiboot module with its arguments; repeat for several")
       ->type_name("'FILE ARGS'")
@@ -112,6 +124,7 @@ void add_run(CLI::App& app, Arguments& arguments) {
   command->add_option("--name", options.name, "the machine's name for the other commands; default: vm1, vm2 …")
       ->type_name("NAME");
   command->add_flag("-d,--detach", options.detach, "leave the machine running in the background and print its name");
+  command->add_flag("--temporary", options.temporary, "with --name: forget what the machine writes to its image");
   command->add_flag("--no-reboot", options.no_reboot, "end when the guest reboots, instead of starting it again");
   command->add_option("--gdb", options.gdb, "serve gdb on a TCP port, on the loopback interface unless HOST is given")
       ->type_name("[HOST]:PORT");

@@ -27,7 +27,6 @@
 namespace doppel::cli {
 namespace {
 
-constexpr std::chrono::seconds kAgentPatience{20};
 constexpr int kCannotStart = 127;
 
 /// One command in the guest. What it prints is taken by a thread of its own, so that neither direction waits for the
@@ -142,7 +141,7 @@ int exec_in_guest(const ExecOptions& options) {
   if (options.command.empty()) return fail(Error{"exec: which command? doppel exec NAME COMMAND…"});
   Result<control::RunningVm> vm = find_running(options.name);
   if (!vm) return fail(vm.error());
-  Result<UniqueFd> agent = connect_agent(*vm, kAgentPatience);
+  Result<UniqueFd> agent = connect_agent(*vm, options.patience);
   if (!agent) return fail(agent.error());
   AgentCommand command{options.command, options.terminal};
   if (options.terminal) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,8 @@ struct ExecOptions {
   std::vector<std::string> command;
   bool interactive = false;  ///< standard input goes to the command
   bool terminal = false;     ///< the command gets a terminal, of the size of ours
+  /// How long to wait for the guest's agent.
+  std::chrono::seconds patience{20};
 };
 
 /// `doppel exec`: runs a command in a machine's guest; its output is ours, and its exit status the value.

@@ -15,7 +15,8 @@ Examples:
   doppel image create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2
   doppel image convert -c -O qcow2 -o compression_type=zstd disk.raw disk.qcow2
   doppel image check -r all disk.qcow2
-  doppel image resize disk.qcow2 +5G)";
+  doppel image resize disk.qcow2 +5G
+  doppel image build debian --include nginx,curl       then: doppel run debian)";
 
 constexpr const char* kCreateHelp = R"(
 SIZE is in bytes or has a unit of K, M, G or T; it may be left out with a backing file, whose size is then taken.
@@ -26,6 +27,18 @@ backing_file=FILE, backing_fmt=FORMAT.)";
 constexpr const char* kCheckHelp = R"(
 Exit status: 0 no errors (or all repaired), 1 the check could not be done, 2 the image is corrupt, 3 it has leaked
 clusters, which only waste space.)";
+
+constexpr const char* kBuildHelp = R"(
+Makes a Debian out of its packages: a disk, a kernel and an initrd, for doppel run debian. The image itself is never
+written by a machine. Takes mmdebstrap; without root also uidmap, and a range for the user in /etc/subuid and subgid.
+
+Examples:
+  doppel image build debian
+  doppel image build debian --name web --include nginx,postgresql,gcc --size 20G
+  doppel image build debian --suite trixie --name trixie)";
+
+constexpr const char* kRemoveHelp = R"(
+NAME is an image, or IMAGE/MACHINE: what a machine that was started by that name has written.)";
 
 class ImageCommands {
  public:
@@ -43,6 +56,9 @@ class ImageCommands {
     add_resize(*image);
     add_commit(*image);
     add_rebase(*image);
+    add_build(*image);
+    add_list(*image);
+    add_remove(*image);
     for (CLI::App* const command : image->get_subcommands({})) {
       command->set_help_flag("-h,--help", "print this help");
       command->add_flag("-q,--quiet", options_.quiet, "say nothing but errors");
@@ -170,6 +186,35 @@ class ImageCommands {
     backing(rebase, "-b,--backing", "the new backing file; '' for none");
     rebase->add_flag("-u,--unsafe", options_.unsafe, "change the name only, without a look at any contents");
     progress(rebase);
+  }
+  void add_build(CLI::App& image) {
+    CLI::App* const build = command(image, "build", "make an image of a distribution, for doppel run", image_build);
+    build->footer(kBuildHelp);
+    build->add_option("DISTRIBUTION", options_.file, "debian")->type_name("")->required();
+    build->add_option("--suite", options_.suite, "the release")->type_name("SUITE")->capture_default_str();
+    build->add_option("--include", options_.include, "more packages, separated by commas")
+        ->type_name("PACKAGE[,…]")
+        ->allow_extra_args(false);
+    build->add_option("--size", options_.disk_size, "how large the disk is; it takes no space before it is used")
+        ->type_name("SIZE")
+        ->capture_default_str();
+    build->add_option("--name", options_.name, "the image's name; default: the distribution's")->type_name("NAME");
+    build
+        ->add_option("--mirror", options_.mirrors,
+                     "where packages come from: a URL, or a line of sources.list; repeat for several")
+        ->type_name("URL")
+        ->allow_extra_args(false);
+    build->add_flag("--force", options_.force, "replace an image of that name");
+  }
+  void add_list(CLI::App& image) {
+    CLI::App* const list = command(image, "list", "list the images that were built", image_list);
+    json(list);
+  }
+  void add_remove(CLI::App& image) {
+    CLI::App* const remove = command(image, "remove", "remove images that were built", image_remove);
+    remove->footer(kRemoveHelp);
+    remove->add_option("NAME", options_.names, "what to remove")->type_name("")->required();
+    remove->add_flag("--force", options_.force, "also what machines keep on it");
   }
 
   std::function<int()>& action_;

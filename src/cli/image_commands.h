@@ -32,6 +32,14 @@ struct ImageOptions {
   std::string sparse_size = "4k";
   std::string repair;
 
+  std::string suite = "bookworm";
+  std::vector<std::string> include;  ///< packages, separated by commas
+  std::vector<std::string> mirrors;
+  std::string disk_size = "10G";
+  std::string name;
+  std::vector<std::string> names;  ///< to remove
+  bool force = false;
+
   bool wants_json() const { return json || output == "json"; }
 };
 
@@ -43,6 +51,9 @@ int image_check(const ImageOptions& options);
 int image_convert(const ImageOptions& options);
 int image_commit(const ImageOptions& options);
 int image_rebase(const ImageOptions& options);
+int image_build(const ImageOptions& options);
+int image_list(const ImageOptions& options);
+int image_remove(const ImageOptions& options);
 
 /// Tells the error and returns the status of failure.
 int image_failure(const Error& error);

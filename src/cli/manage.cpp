@@ -7,6 +7,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "cli/agent_client.h"
 #include "cli/exit_status.h"
 #include "cli/message.h"
 #include "cli/running.h"
@@ -22,6 +23,7 @@ using nlohmann::json;
 
 constexpr auto kListPatience = std::chrono::seconds(2);
 constexpr int kKillPatienceMs = 5000;
+constexpr int kStopStepMs = 5000;
 constexpr std::chrono::minutes kInspectPatience{1};
 
 Result<json> get(const RunningVm& vm, std::string_view target, std::chrono::milliseconds patience) {
@@ -115,7 +117,13 @@ int list_machines(bool as_json, bool names_only) {
 int stop_machines(const std::vector<std::string>& names, unsigned timeout_s) {
   return for_each_machine(names, [timeout_s](const RunningVm& vm) -> Result<void> {
     if (auto sent = send(vm, "PUT", "/vm/stop"); !sent) return sent;
-    if (control::wait_for_end(vm, static_cast<int>(timeout_s * 1000))) return {};
+    // A guest that is still booting does not listen to its button yet; its agent may.
+    int left_ms = static_cast<int>(timeout_s * 1000);
+    for (; left_ms > kStopStepMs; left_ms -= kStopStepMs) {
+      if (control::wait_for_end(vm, kStopStepMs)) return {};
+      if (!power_off_by_agent(vm)) static_cast<void>(send(vm, "PUT", "/vm/stop").ok());
+    }
+    if (control::wait_for_end(vm, left_ms)) return {};
     return Error{
         fmt::format("{} is still running after {} s: its guest may not react to the power button; doppel kill {} "
                     "ends it without asking",

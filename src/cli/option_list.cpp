@@ -26,4 +26,10 @@ OptionList OptionList::parse(std::string_view text) {
   return list;
 }
 
+std::string OptionList::escape(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) escaped += c == ',' ? std::string(",,") : std::string(1, c);
+  return escaped;
+}
+
 }  // namespace doppel::cli

@@ -13,6 +13,8 @@ struct OptionList {
   std::vector<std::pair<std::string, std::string>> rest;  ///< a flag's value is empty
 
   static OptionList parse(std::string_view text);
+  /// `text` as a part of such a list.
+  static std::string escape(std::string_view text);
 };
 
 }  // namespace doppel::cli

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,10 +14,15 @@
 
 #include "base/log.h"
 #include "base/system_error.h"
+#include "cli/agent_client.h"
 #include "cli/endpoints.h"
+#include "cli/exec.h"
 #include "cli/exit_status.h"
 #include "cli/guardian.h"
+#include "cli/manage.h"
 #include "cli/message.h"
+#include "cli/run_image.h"
+#include "cli/running.h"
 #include "cli/session.h"
 #include "control/unix_socket.h"
 #include "debug/gdb_server.h"
@@ -120,9 +126,14 @@ jail::Needs jail_needs(const RunOptions& options, const machine::MachineConfig& 
   return needs;
 }
 
+/// What is to happen in the machine's process on its way to running; either may be empty.
+struct Hooks {
+  std::function<Result<void>()> in_jail;  ///< privileges are dropped, system calls not yet
+  std::function<void(const std::string& name)> on_running;
+};
+
 /// Everything after the options were found good, in the process that will be the machine.
-int run_machine(const RunOptions& options, machine::MachineConfig config,
-                const std::function<void(const std::string& name)>& on_running) {
+int run_machine(const RunOptions& options, machine::MachineConfig config, const Hooks& hooks) {
   Result<Signals> signals = Signals::block();
   if (!signals) return fail(exit_status::kHostFailure, signals.error());
 
@@ -168,6 +179,9 @@ int run_machine(const RunOptions& options, machine::MachineConfig config,
   } else {
     log::warning("cli", "no jail: a guest that takes over this process can do whatever you can");
   }
+  if (hooks.in_jail) {
+    if (const auto done = hooks.in_jail(); !done) return fail(exit_status::kHostFailure, done.error());
+  }
 
   std::optional<RawTerminal> terminal;
   if (mode) terminal.emplace(*mode);
@@ -195,13 +209,25 @@ int run_machine(const RunOptions& options, machine::MachineConfig config,
                   Error{sealed.error().message + ": doppel run --jail off does without, at your own risk"});
     }
   }
-  const int status = session.run(on_running ? [&] { on_running((*machine)->config().name); } : std::function<void()>());
+  const int status =
+      session.run(hooks.on_running ? [&] { hooks.on_running((*machine)->config().name); } : std::function<void()>());
   if (debugging) debugging->machine_ended(status);
   return status;
 }
 
-/// The starter waits for the machine's name, and prints it; or for its end, and ends likewise.
-int await_detached(pid_t child, UniqueFd from_child) {
+/// Whose the machine in the background is.
+enum class Tie : std::uint8_t {
+  Own,      ///< it outlives this process
+  Starter,  ///< it ends with this process
+};
+
+/// A machine that runs in a process of its own; or the status with which its process ended before the guest ran.
+struct Started {
+  std::string name;
+  int status = exit_status::kSuccess;
+};
+
+Started await_start(pid_t child, const UniqueFd& from_child) {
   std::string name;
   std::array<char, 128> buffer{};
   for (;;) {
@@ -210,39 +236,73 @@ int await_detached(pid_t child, UniqueFd from_child) {
     if (got <= 0) break;
     name.append(buffer.data(), static_cast<std::size_t>(got));
   }
-  if (!name.empty()) {
-    fmt::print("{}\n", name);
-    return exit_status::kSuccess;
-  }
+  if (!name.empty()) return {name};
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : exit_status::kHostFailure;
+  return {{}, WIFEXITED(status) ? WEXITSTATUS(status) : exit_status::kHostFailure};
 }
 
-int run_detached(const RunOptions& options, machine::MachineConfig config) {
+/// Goes on in the starter once the guest runs; in the machine's process it does not return.
+Started start_in_background(const RunOptions& options, machine::MachineConfig config, Tie tie) {
+  const auto failed = [](const Error& error) { return Started{{}, fail(exit_status::kHostFailure, error)}; };
   // For the time when files can no longer be opened.
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (!null.valid()) return fail(exit_status::kHostFailure, system_error("cannot open /dev/null"));
+  if (!null.valid()) return failed(system_error("cannot open /dev/null"));
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0)
-    return fail(exit_status::kHostFailure, system_error("cannot create a pipe"));
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return failed(system_error("cannot create a pipe"));
   UniqueFd read_end(ends[0]);
   UniqueFd write_end(ends[1]);
+  const pid_t starter = ::getpid();
   const pid_t child = ::fork();
-  if (child < 0) return fail(exit_status::kHostFailure, system_error("cannot start another process"));
+  if (child < 0) return failed(system_error("cannot start another process"));
   if (child != 0) {
     write_end.reset();
-    return await_detached(child, std::move(read_end));
+    return await_start(child, read_end);
   }
   read_end.reset();
   ::setsid();
-  return run_machine(options, std::move(config), [&](const std::string& name) {
+  const auto on_running = [&](const std::string& name) {
     // Nothing of the starter's terminal and pipes stays open.
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null.get(), fd);
     [[maybe_unused]] const auto told = write_all(write_end.get(), std::as_bytes(std::span{name}));
     write_end.reset();
-  });
+  };
+  const auto in_jail = [tie, starter]() -> Result<void> {
+    // Entering a user namespace would forget it.
+    if (tie == Tie::Starter && (::prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || ::getppid() != starter)) {
+      return Error{"whoever started this machine has gone"};
+    }
+    return {};
+  };
+  std::exit(run_machine(options, std::move(config), {in_jail, on_running}));
+}
+
+/// A guest that boots from a disk may take its time, on a busy host more of it.
+constexpr std::chrono::minutes kBootPatience{10};
+constexpr int kStopPatienceMs = 60'000;
+
+/// The agent answers before the rest has been started: guest/debian/customize.
+constexpr const char* kWhenReady =
+    R"([ ! -x /usr/local/lib/doppel/ready ] || /usr/local/lib/doppel/ready </dev/null; exec sh -c "$1")";
+
+/// -c in an image: boots a machine, has its agent run the command, and ends the machine.
+int run_command(const ImageRun& image, const std::string& command, machine::MachineConfig config) {
+  RunOptions options = image.options;
+  options.detach = true;
+  const Started machine = start_in_background(options, std::move(config), Tie::Starter);
+  if (machine.name.empty()) return machine.status;
+  const Result<control::RunningVm> vm = find_running(machine.name);
+  if (!vm) return fail(exit_status::kNoCommandEnd, Error{"the machine ended before the command could start"});
+  const int status = exec_in_guest({.name = machine.name,
+                                    .command = {"sh", "-c", kWhenReady, "sh", command},
+                                    .interactive = true,
+                                    .patience = kBootPatience});
+  if (control::wait_for_end(*vm, 0)) return status == exit_status::kHostFailure ? exit_status::kNoCommandEnd : status;
+  // What was written to a disk that nobody keeps need not be complete.
+  const bool stopped = image.keeps && power_off_by_agent(*vm) && control::wait_for_end(*vm, kStopPatienceMs);
+  if (!stopped) kill_machines({machine.name});
+  return status;
 }
 
 }  // namespace
@@ -257,10 +317,17 @@ int run(const RunOptions& options) {
   if (options.jail != "on" && options.jail != "off") {
     return fail(exit_status::kUsage, Error{fmt::format("--jail {}: use on or off", options.jail)});
   }
-  Result<machine::MachineConfig> config = make_config(options, terminal_facts(options));
+  Result<std::optional<ImageRun>> image = resolve_image(options);
+  if (!image) return fail(exit_status::kUsage, image.error());
+  const RunOptions& effective = *image ? (**image).options : options;
+  Result<machine::MachineConfig> config = make_config(effective, terminal_facts(options));
   if (!config) return fail(exit_status::kUsage, config.error());
-  if (options.detach) return run_detached(options, *std::move(config));
-  return run_machine(options, *std::move(config), {});
+  if (*image && options.command) return run_command(**image, *options.command, *std::move(config));
+  if (!options.detach) return run_machine(effective, *std::move(config), {});
+  const Started started = start_in_background(effective, *std::move(config), Tie::Own);
+  if (started.name.empty()) return started.status;
+  fmt::print("{}\n", started.name);
+  return exit_status::kSuccess;
 }
 
 }  // namespace doppel::cli

@@ -12,7 +12,7 @@ namespace doppel::cli {
 
 /// `doppel run`, as the user wrote it.
 struct RunOptions {
-  std::string kernel{};  ///< empty: the embedded guest
+  std::string kernel{};  ///< empty: the embedded guest; or the name of an image (run_image.h)
   std::vector<std::string> initrds{};
   std::vector<std::string> modules{};  ///< "FILE ARGUMENTS"
   std::optional<std::string> append{};
@@ -31,6 +31,7 @@ struct RunOptions {
   std::string name{};
   bool no_reboot = false;
   bool detach = false;
+  bool temporary = false;  ///< nothing that the machine writes to its image is kept
 
   std::string gdb{};      ///< [HOST]:PORT; empty: no debugger
   bool gdb_wait = false;  ///< the first instruction is the debugger's
