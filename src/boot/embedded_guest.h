@@ -18,9 +18,11 @@ struct EmbeddedGuest {
 
 EmbeddedGuest embedded_guest();
 
-/// What Debian images are made with, beside Debian's packages: the agent, and the shell scripts of guest/debian.
+/// What Debian images are made with, beside Debian's packages: what runs in the guest, and the shell
+/// scripts of guest/debian.
 struct DebianRecipe {
   std::span<const std::byte> agent;
+  std::span<const std::byte> shares;  ///< what mounts shared directories
   std::string_view customize;
   std::string_view pack;
 };

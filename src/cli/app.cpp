@@ -104,6 +104,11 @@ void add_run(CLI::App& app, Arguments& arguments) {
                    "a network card: user[,publish=HOST:GUEST[/udp]][,restrict], tap,ifname=NAME, or none (the default)")
       ->type_name("KIND[,OPTION...]")
       ->allow_extra_args(false);
+  command
+      ->add_option("--share", options.shares,
+                   "a directory of the host that the guest sees as GUESTDIR; :ro if it may not write there")
+      ->type_name("HOSTDIR:GUESTDIR[:ro]")
+      ->allow_extra_args(false);
   command->add_flag("--balloon", options.balloon, "let the guest give back memory that it does not use");
   command->add_option("--mac", options.macs, "the MAC address of a network card; the first is for the first card")
       ->type_name("MAC")

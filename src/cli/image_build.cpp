@@ -128,7 +128,9 @@ class DebianBuild {
   Result<void> bootstrap() {
     const boot::DebianRecipe recipe = boot::debian_recipe();
     const std::string agent = directory_ + "/doppel-agent";
+    const std::string shares = directory_ + "/shares";
     if (auto written = write_file_atomically(agent, recipe.agent); !written) return written;
+    if (auto written = write_file_atomically(shares, recipe.shares); !written) return written;
     std::vector<std::string> command{
         "mmdebstrap",
         ::geteuid() == 0 ? "--mode=root" : "--mode=unshare",
@@ -138,7 +140,9 @@ class DebianBuild {
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        "--customize-hook=mkdir -p \"$1/usr/local/lib/doppel\"",
         fmt::format("--customize-hook=upload {} /usr/local/sbin/doppel-agent", quoted(agent)),
+        fmt::format("--customize-hook=upload {} /usr/local/lib/doppel/shares", quoted(shares)),
         "--customize-hook=" + std::string(recipe.customize)};
     for (const std::string& packages : options_.include) command.push_back("--include=" + packages);
     command.push_back(options_.suite);
@@ -146,6 +150,7 @@ class DebianBuild {
     command.insert(command.end(), options_.mirrors.begin(), options_.mirrors.end());
     auto done = steps_.run(command);
     ::unlink(agent.c_str());
+    ::unlink(shares.c_str());
     return done;
   }
 

@@ -28,6 +28,7 @@
 #include "debug/gdb_server.h"
 #include "debug/machine_target.h"
 #include "jail/jail.h"
+#include "jail/shared_directory.h"
 
 namespace doppel::cli {
 namespace {
@@ -122,6 +123,7 @@ jail::Needs jail_needs(const RunOptions& options, const machine::MachineConfig& 
     if (network.kind == machine::NetworkConfig::Kind::User) needs = needs | jail::Needs::Network;
     needs = needs | jail::Needs::Reactor;
   }
+  if (!config.shares.empty()) needs = needs | jail::Needs::Share;
   if (config.vsock_listener != nullptr) needs = needs | jail::Needs::Reactor;
   return needs;
 }
@@ -178,6 +180,11 @@ int run_machine(const RunOptions& options, machine::MachineConfig config, const 
     jail.emplace(*prepared);
   } else {
     log::warning("cli", "no jail: a guest that takes over this process can do whatever you can");
+  }
+  for (machine::ShareConfig& share : config.shares) {
+    Result<UniqueFd> directory = jail::open_shared_directory(share.path, share.read_only);
+    if (!directory) return fail(exit_status::kUsage, Error{"--share: " + directory.error().message});
+    share.directory = std::make_shared<UniqueFd>(*std::move(directory));
   }
   if (hooks.in_jail) {
     if (const auto done = hooks.in_jail(); !done) return fail(exit_status::kHostFailure, done.error());

@@ -13,6 +13,7 @@
 #include "cli/command_protocol.h"
 #include "cli/run_disk.h"
 #include "cli/run_network.h"
+#include "cli/run_share.h"
 #include "cli/units.h"
 #include "control/registry.h"
 
@@ -185,6 +186,12 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
   Result<std::vector<machine::NetworkConfig>> networks = parse_networks(options.nets, options.macs);
   if (!networks) return networks.error();
   config.networks = *std::move(networks);
+  for (const std::string& text : options.shares) {
+    Result<machine::ShareConfig> share = parse_share(text, static_cast<unsigned>(config.shares.size()));
+    if (!share) return share.error();
+    config.command_line += share_argument(*share);
+    config.shares.push_back(*std::move(share));
+  }
   if (auto added = add_kernel(options, config); !added) return added.error();
   if (auto added = add_initrds(options, config); !added) return added.error();
   for (const std::string& text : options.modules) {

@@ -18,9 +18,10 @@ struct RunOptions {
   std::optional<std::string> append{};
   std::optional<std::string> command{};  ///< of -c
 
-  std::vector<std::string> disks{};  ///< of --disk, as written
-  std::vector<std::string> nets{};   ///< of --net
-  std::vector<std::string> macs{};   ///< of --mac
+  std::vector<std::string> disks{};   ///< of --disk, as written
+  std::vector<std::string> nets{};    ///< of --net
+  std::vector<std::string> macs{};    ///< of --mac
+  std::vector<std::string> shares{};  ///< of --share
 
   bool balloon = false;
   std::string memory = "1G";

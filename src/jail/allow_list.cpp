@@ -163,12 +163,35 @@ constexpr auto kReactor = std::to_array<Rule>({
     when(SCMP_SYS(ioctl), 1, TUNSETOFFLOAD),
 });
 
-constexpr std::array<Group, 5> kGroups{{
+// Names are followed from an open directory, which is a mount of its own (shared_directory.h).
+constexpr auto kShare = std::to_array<Rule>({
+    {SCMP_SYS(openat)},
+    when(SCMP_SYS(newfstatat), 3, AT_SYMLINK_NOFOLLOW),
+    when(SCMP_SYS(newfstatat), 3, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+    {SCMP_SYS(fstatfs)},
+    {SCMP_SYS(getdents64)},
+    {SCMP_SYS(readlinkat)},
+    {SCMP_SYS(mkdirat)},
+    {SCMP_SYS(symlinkat)},
+    when(SCMP_SYS(linkat), 4, 0),
+    {SCMP_SYS(unlinkat)},
+    {SCMP_SYS(renameat)},
+    {SCMP_SYS(renameat2)},
+    {SCMP_SYS(fchmod)},
+    {SCMP_SYS(utimensat)},
+    {SCMP_SYS(pread64)},
+    {SCMP_SYS(pwrite64)},
+    {SCMP_SYS(fsync)},
+    {SCMP_SYS(fdatasync)},
+});
+
+constexpr std::array<Group, 6> kGroups{{
     {Needs::Machine, kMachine},
     {Needs::Debugger, kDebugger},
     {Needs::Storage, kStorage},
     {Needs::Network, kNetwork},
     {Needs::Reactor, kReactor},
+    {Needs::Share, kShare},
 }};
 
 /// Job control (SIGSTOP), abort().

@@ -15,6 +15,7 @@ enum class Needs : std::uint8_t {
   Storage = 1 << 1,   ///< disks whose images are open files
   Network = 1 << 2,   ///< user-mode networking: sockets made for the guest's connections
   Reactor = 1 << 3,   ///< waiting for sockets that are open: vsock, tap
+  Share = 1 << 4,     ///< files below directories that are open
 };
 constexpr Needs operator|(Needs a, Needs b) {
   return static_cast<Needs>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));

@@ -46,6 +46,15 @@ struct NetworkConfig {
   std::optional<std::array<std::uint8_t, 6>> mac;  ///< random if not given
 };
 
+/// A directory of the host for the guest: a virtio file system.
+struct ShareConfig {
+  std::string tag;  ///< by which the guest mounts it
+  std::string path{};
+  std::string guest_path{};
+  bool read_only = false;
+  std::shared_ptr<UniqueFd> directory{};  ///< opened for the machine to take over
+};
+
 /// Everything that makes one machine differ from another. Plain data; Machine::create checks it.
 struct MachineConfig {
   std::string name;
@@ -61,6 +70,7 @@ struct MachineConfig {
 
   std::vector<DiskConfig> disks;
   std::vector<NetworkConfig> networks;
+  std::vector<ShareConfig> shares;
   bool balloon = false;
   /// The listening Unix socket that leads to the guest's vsock ports; none: no vsock device.
   std::shared_ptr<UniqueFd> vsock_listener;

@@ -11,6 +11,7 @@
 #include "base/system_error.h"
 #include "devices/virtio/block.h"
 #include "devices/virtio/entropy.h"
+#include "devices/virtio/file_system.h"
 #include "devices/virtio/network.h"
 #include "devices/virtio/vsock.h"
 #include "net/tap.h"
@@ -66,7 +67,13 @@ Result<void> PciDevices::create(const MachineConfig& config, memory::GuestMemory
   }
   if (Result<void> added = add_networks(config, memory); !added) return added;
   if (Result<void> added = add_vsock(config, memory); !added) return added;
-  return add_disks(config, memory);
+  if (Result<void> added = add_disks(config, memory); !added) return added;
+  for (const ShareConfig& share : config.shares) {
+    all_.push_back(std::make_unique<virtio::FileSystem>(
+        share.tag, share.tag,
+        share::FileServer::Config{.directory = std::move(*share.directory), .read_only = share.read_only}, memory));
+  }
+  return {};
 }
 
 Result<net::Reactor*> PciDevices::reactor() {

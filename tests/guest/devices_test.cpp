@@ -61,6 +61,17 @@ TEST_F(Devices, TheUserNetworkGivesAnAddressAndAGateway) {
   EXPECT_THAT(result.output, HasSubstr("1 packets received")) << result.errors;
 }
 
+TEST_F(Devices, ADirectoryIsShared) {
+  std::ofstream(directory / "given") << "given\n";
+  const RunResult result = run_doppel({"run", "--share", directory.path() + ":/mnt/shared", "--share",
+                                       directory.path() + ":/mnt/fixed:ro", "-c",
+                                       "cat /mnt/shared/given; seq 1 200000 >/mnt/shared/made; mkdir /mnt/shared/d; "
+                                       "mv /mnt/shared/made /mnt/shared/d; wc -l </mnt/fixed/d/made; ls /mnt/fixed; "
+                                       "touch /mnt/fixed/new || ls -A /mnt/shared/d/.. | wc -l"});
+  EXPECT_EQ(result.output, "given\n200000\nd\ndisk.raw\ngiven\n3\n") << result.errors;
+  EXPECT_EQ(std::filesystem::file_size(directory / "d/made"), 1'288'895U);
+}
+
 TEST_F(Devices, ExecAndCpReachARunningGuest) {
   DoppelProcess machine({"run", "--name", "devices-exec", "--net", "none"});
   ASSERT_TRUE(machine.expect("# ")) << machine.output() << machine.errors();

@@ -21,6 +21,7 @@ enum class DeviceType : std::uint16_t {
   Entropy = 4,
   Balloon = 5,
   Socket = 19,
+  FileSystem = 26,
 };
 
 /// Feature bits that are not a device type's own (virtio 1.2, chapter 6).
