@@ -83,8 +83,8 @@ bool Serial16550::loopback() const {
 }
 bool Serial16550::listening() const {
   if (loopback()) return false;
-  const bool terminal_ready = (mcr_ & (kMcrDtr | kMcrRts)) == (kMcrDtr | kMcrRts);
-  return terminal_ready || (fifo_enabled() && (ier_ & kIerReceive) != 0);
+  if ((mcr_ & kMcrDtr) != 0) return (mcr_ & kMcrRts) != 0;
+  return fifo_enabled() && (ier_ & kIerReceive) != 0;
 }
 
 // --- Interrupts ---------------------------------------------------------------------------------------------------

@@ -51,8 +51,8 @@ class Serial16550 : public bus::Device, public ByteRegisters {
 
   // --- The host's side; takes lock(). Any thread.
   /// Puts characters into the receiver; returns how many it took. It takes none while the guest does not listen, so
-  /// that a guest which opens the port late loses nothing: without DTR and RTS, or the receive interrupt and the FIFO,
-  /// enabled.
+  /// that a guest which opens the port late, or has no room just now, loses nothing: with DTR but without RTS, or
+  /// without either and before the receive interrupt and the FIFO are enabled.
   std::size_t receive(std::span<const std::uint8_t> bytes);
   /// A break condition; false when it finds no room.
   bool receive_break();

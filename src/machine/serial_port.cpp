@@ -9,7 +9,7 @@ namespace doppel::machine {
 SerialPort::SerialPort(std::string name, const time::VmClock& clock, time::TimerQueue& timers)
     : clock_(clock),
       uart_(std::move(name), this, clock, timers),
-      feed_timer_(timers, [this](time::Nanoseconds) { feed(); }) {}
+      feed_timer_(timers, [this](time::Nanoseconds now) { feed(now); }) {}
 
 std::size_t SerialPort::send(std::span<const std::byte> bytes) {
   std::size_t taken = 0;
@@ -19,7 +19,7 @@ std::size_t SerialPort::send(std::span<const std::byte> bytes) {
     for (const std::byte byte : bytes.first(taken)) queue_.push_back(static_cast<std::uint8_t>(byte));
     refused_ = taken < bytes.size();
   }
-  feed();
+  feed(clock_.now());
   return taken;
 }
 
@@ -28,16 +28,25 @@ void SerialPort::drop_input() {
   queue_.clear();
 }
 
-void SerialPort::feed() {
+void SerialPort::feed(time::Nanoseconds now) {
   bool tell = false;
   {
     const std::scoped_lock lock(mutex_);
     while (!queue_.empty()) {
+      if (now < rest_until_) {
+        feed_timer_.arm(rest_until_);
+        break;
+      }
       std::array<std::uint8_t, devices::Serial16550::kFifoSize> next{};
       const std::size_t count = std::min(next.size(), queue_.size());
       std::copy_n(queue_.begin(), count, next.begin());
       const std::size_t accepted = uart_.receive(std::span(next).first(count));
       queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(accepted));
+      burst_ += accepted;
+      if (burst_ >= kBurst) {
+        burst_ = 0;
+        rest_until_ = now + kRest;
+      }
       if (accepted < count) break;
     }
     tell = refused_ && queue_.size() < kInputLimit / 2;

@@ -15,6 +15,10 @@ namespace doppel::machine {
 class SerialPort : public devices::SerialBackend {
  public:
   static constexpr std::size_t kInputLimit = 65536;
+  /// A line without a bit rate would keep the guest in its interrupt handler until all input is there, which fills any
+  /// buffer: after so many bytes it is left alone for a while, to read them or to take RTS away.
+  static constexpr std::size_t kBurst = 4096;
+  static constexpr time::Nanoseconds kRest = 1'000'000;
 
   /// `timers` is a queue that a vCPU thread serves; input is fed from there once the guest has made room.
   SerialPort(std::string name, const time::VmClock& clock, time::TimerQueue& timers);
@@ -35,7 +39,7 @@ class SerialPort : public devices::SerialBackend {
 
  private:
   /// Moves queued input into the UART. Without the UART's lock.
-  void feed();
+  void feed(time::Nanoseconds now);
 
   const time::VmClock& clock_;
   std::function<void(std::span<const std::byte>)> sink_;
@@ -43,6 +47,8 @@ class SerialPort : public devices::SerialBackend {
   std::mutex mutex_;  ///< of the queue; before the UART's lock
   std::deque<std::uint8_t> queue_;
   bool refused_ = false;  ///< send() could not take everything: on_space_ is owed
+  std::size_t burst_ = 0;
+  time::Nanoseconds rest_until_ = 0;
   devices::Serial16550 uart_;
   time::Timer feed_timer_;
 };

@@ -239,6 +239,17 @@ TEST_F(Serial16550Test, NothingIsTakenBeforeTheGuestListens) {
   EXPECT_EQ(type("a"), 0u) << "loopback cuts the line";
 }
 
+TEST_F(Serial16550Test, NothingIsTakenWhileRtsIsOff) {
+  open();
+  out(kIer, 0x01);
+  out(kMcr, 0x09);
+  EXPECT_EQ(type("a"), 0u);
+  terminal.offers = 0;
+  out(kMcr, 0x0B);
+  EXPECT_EQ(terminal.offers, 1);
+  EXPECT_EQ(type("a"), 1u);
+}
+
 TEST_F(Serial16550Test, FcrResetsTheReceiver) {
   open();
   type("ab");

@@ -29,6 +29,15 @@ TEST(Run, ACommandReadsStdinUntilItsEndWhateverTheBytes) {
   EXPECT_EQ(result.output, bytes);
 }
 
+// More than Linux buffers for a terminal: it came without a pause, and what no program could read meanwhile was lost.
+TEST(Run, ACommandReadsALargeInputWhole) {
+  std::string bytes;
+  for (unsigned i = 0; bytes.size() < 1'500'000; i = i * 1664525 + 1013904223) bytes += static_cast<char>(i >> 24);
+  const RunResult result = run_doppel({"run", "-c", "cat"}, bytes);
+  EXPECT_EQ(result.status, 0) << result.errors;
+  EXPECT_TRUE(result.output == bytes) << result.output.size();
+}
+
 // The shell opens the command's pipes while the reader of an empty input ends, which interrupted it once in ten starts.
 TEST(Run, ACommandStartsThoughItsInputEndsAtOnce) {
   constexpr int kRounds = 3;
