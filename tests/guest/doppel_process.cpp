@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 
 namespace doppel::test {
 namespace {
@@ -129,9 +130,13 @@ int DoppelProcess::wait(std::chrono::seconds limit) {
 
 RunResult run_doppel(std::vector<std::string> arguments, std::string_view input) {
   DoppelProcess process(std::move(arguments));
-  process.send(input);
-  process.close_input();
+  // It may have to be rid of output before it takes more input.
+  std::thread sender([&process, input] {
+    process.send(input);
+    process.close_input();
+  });
   const int status = process.wait();
+  sender.join();
   return {status, process.output(), process.errors()};
 }
 
