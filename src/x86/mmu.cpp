@@ -73,17 +73,23 @@ LinearAddress Mmu::effective(LinearAddress address) const {
   return address;
 }
 
+namespace {
+WalkRequest walk_request(LinearAddress address, Access access, View view) {
+  return {address, access == Access::Write, access == Access::Execute, view == View::User, view == View::Supervisor};
+}
+}  // namespace
+
+PagingRegisters Mmu::paging_registers() const {
+  return PagingRegisters::of(state_, cpuid_.physical_address_bits(), cpuid_.has(CpuidModel::Feature::Page1Gb));
+}
+
 Mmu::Target Mmu::walk_and_fill(LinearAddress address, Access access, View view) {
   ++stats_.misses;
   address = effective(address);
   WalkResult result{true, 0, address, memory::kPageShift, false, false};
   if ((state_.cr0 & cr0::kPg) != 0) {
     ++stats_.walks;
-    const WalkRequest request{address, access == Access::Write, access == Access::Execute, view == View::User,
-                              view == View::Supervisor};
-    result = walk(memory_,
-                  PagingRegisters::of(state_, cpuid_.physical_address_bits(), cpuid_.has(CpuidModel::Feature::Page1Gb)),
-                  request);
+    result = walk(memory_, paging_registers(), walk_request(address, access, view));
     if (result.code_modified) code_modified_ = true;
     if (!result.ok) throw Fault{vector::kPf, true, result.error_code, address};
   }
@@ -268,6 +274,14 @@ Mmu::EnginePage Mmu::engine_page(LinearAddress address, Access access, View view
   return {tlb.entry(address).host, tlb.physical_page(address), tlb.page_shift(address), tlb.global(address)};
 }
 
+bool Mmu::fetches_from(LinearAddress address, GuestPhysical physical_page, View view) const {
+  address = effective(address);
+  if ((state_.cr0 & cr0::kPg) == 0) return Tlb::page_of(address) == physical_page;
+  GuestPhysical physical = 0;
+  return walk_settled(memory_, paging_registers(), walk_request(address, Access::Execute, view), physical) &&
+         align_down(physical, kPageSize) == physical_page;
+}
+
 bool Mmu::debug_translate(LinearAddress address, GuestPhysical& physical) const {
   const bool long_mode = state_.long_mode_active();
   if (long_mode && !is_canonical(address)) return false;
@@ -276,9 +290,7 @@ bool Mmu::debug_translate(LinearAddress address, GuestPhysical& physical) const 
     physical = address;
     return true;
   }
-  return walk_quietly(
-      memory_, PagingRegisters::of(state_, cpuid_.physical_address_bits(), cpuid_.has(CpuidModel::Feature::Page1Gb)),
-      address, physical);
+  return walk_quietly(memory_, paging_registers(), address, physical);
 }
 
 void Mmu::flush_all() {

@@ -16,6 +16,8 @@
 
 namespace doppel::x86 {
 
+struct PagingRegisters;
+
 enum class Access : std::uint8_t { Read, Write, Execute };
 
 /// Whose rights a linear access has; each has a TLB of its own, so that a change of privilege flushes nothing.
@@ -121,6 +123,9 @@ class Mmu {
     bool global = false;
   };
   EnginePage engine_page(LinearAddress address, Access access, View view);
+  /// Whether code at this address is fetched from this physical page, and fetching it would change nothing: all
+  /// accessed bits are set.
+  bool fetches_from(LinearAddress address, memory::GuestPhysical physical_page, View view) const;
 
   // Invalidation (SDM vol. 3, 4.10.4).
   void flush_all();         ///< everything, global pages too
@@ -198,6 +203,7 @@ class Mmu {
   void note_physical_store(memory::GuestPhysical address, std::size_t size);
 
   Target translate(LinearAddress address, Access access, View view);
+  PagingRegisters paging_registers() const;
   Target walk_and_fill(LinearAddress address, Access access, View view);
   Targets translate_span(LinearAddress address, std::size_t size, Access access, View view);
   void read_target(const Target& target, std::span<std::byte> out);

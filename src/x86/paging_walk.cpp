@@ -143,13 +143,18 @@ bool update(std::byte* page, const Path::Step& step, std::uint64_t bits_to_set) 
   return in_memory<T>(page, step.address).compare_exchange_strong(expected, static_cast<T>(step.value | bits_to_set));
 }
 
+/// What an access sets in the entry of a step.
+std::uint64_t wanted_bits(const Path& path, unsigned step, bool write) {
+  const bool leaf = step + 1 == path.steps;
+  return entry::kAccessed | (leaf && write ? entry::kDirty : 0);
+}
+
 /// Sets A and D where they are clear; false when another processor has changed an entry since it was read. `hit_code`
 /// becomes true when the bytes of an entry had been decoded.
 bool mark_used(GuestMemory& memory, PagingMode mode, const Path& path, bool write, bool& hit_code) {
   for (unsigned i = 0; i < path.steps; ++i) {
     const Path::Step& step = path.step[i];
-    const bool leaf = i + 1 == path.steps;
-    const std::uint64_t wanted = entry::kAccessed | (leaf && write ? entry::kDirty : 0);
+    const std::uint64_t wanted = wanted_bits(path, i, write);
     if ((step.value & wanted) == wanted) continue;
     // An entry that is not in RAM read as all ones, so had nothing to set.
     std::byte* page = memory.page(step.address);
@@ -200,6 +205,17 @@ WalkResult walk(GuestMemory& memory, const PagingRegisters& registers, const Wal
     if (!mark_used(memory, registers.mode, path, request.write, code_modified)) continue;
     return {true, 0, path.physical, path.page_shift, path.global && registers.global_pages, code_modified};
   }
+}
+
+bool walk_settled(const GuestMemory& memory, const PagingRegisters& registers, const WalkRequest& request,
+                  GuestPhysical& physical) {
+  const Path path = follow(memory, registers, request.linear);
+  if (!path.mapped || !permitted(path, registers, request)) return false;
+  physical = path.physical;
+  for (unsigned i = 0; i < path.steps; ++i) {
+    if ((path.step[i].value & wanted_bits(path, i, request.write)) != wanted_bits(path, i, request.write)) return false;
+  }
+  return true;
 }
 
 bool walk_quietly(const GuestMemory& memory, const PagingRegisters& registers, std::uint64_t linear,

@@ -51,6 +51,10 @@ struct WalkResult {
 /// structures that are not in RAM read as all ones.
 WalkResult walk(memory::GuestMemory& memory, const PagingRegisters& registers, const WalkRequest& request);
 
+/// Whether walk() would succeed without setting anything; changes nothing.
+bool walk_settled(const memory::GuestMemory& memory, const PagingRegisters& registers, const WalkRequest& request,
+                  memory::GuestPhysical& physical);
+
 /// The translation alone: no permissions, no accessed or dirty bits. For debuggers.
 bool walk_quietly(const memory::GuestMemory& memory, const PagingRegisters& registers, std::uint64_t linear,
                   memory::GuestPhysical& physical);

@@ -35,13 +35,16 @@ struct Block {
   };
   std::vector<Mark> marks;
   std::vector<std::uint32_t> incoming;  ///< sites that are linked to this block
+  std::uint32_t first_site = 0, sites = 0;
 
   std::uint64_t page_offset() const { return physical & (memory::kPageSize - 1); }
 };
 
-/// A place in translated code that calls out to C++; its number follows the call instruction.
+/// A place in translated code that calls out to C++. Its number follows the call instruction; where the call may come
+/// back, and where there are many of them, it is found by the address behind the call.
 struct Site {
   Block* block = nullptr;
+  std::uint32_t called_from = 0;      ///< that address, from Block::code; else 0
   std::uint16_t page_offset = 0;      ///< of its instruction
   std::uint16_t target = 0;           ///< Chain: of the instruction jumped to, in the same page
   x86::LinearAddress far_target = 0;  ///< Chain: instead, where it is in another page, of supervisor code

@@ -57,6 +57,8 @@ Block* CodeCache::add(std::unique_ptr<Block> block, std::span<const std::byte> c
   block->code = at;
   block->code_size = static_cast<std::uint32_t>(code.size());
   Block* added = block.get();
+  added->first_site = next_site();
+  added->sites = static_cast<std::uint32_t>(sites.size());
   for (Site site : sites) {
     site.block = added;
     sites_.push_back(site);
@@ -75,6 +77,13 @@ void CodeCache::point_jump(const Site& site, const std::byte* to) {
   const std::byte* end = site.block->code + site.jump;
   const auto distance = static_cast<std::int32_t>(to - end);
   area_.write(const_cast<std::byte*>(end) - sizeof distance, std::as_bytes(std::span{&distance, 1}));
+}
+
+const Site& CodeCache::site_before(const std::byte* address) const {
+  const Block& block = *block_at(address - 1);  // The call may be the last there is.
+  const auto offset = static_cast<std::uint32_t>(address - block.code);
+  const auto first = sites_.begin() + block.first_site;
+  return *std::find_if(first, first + block.sites, [offset](const Site& site) { return site.called_from == offset; });
 }
 
 void CodeCache::verify(const Block& block, std::uint64_t mappings) {
@@ -105,10 +114,12 @@ void CodeCache::unlink_far_to(x86::LinearAddress address) {
   if (far_pages_.contains(x86::Tlb::page_of(address))) unlink_far();
 }
 
-bool CodeCache::drop_page(memory::GuestPhysical page) {
+std::vector<memory::GuestPhysical> CodeCache::drop_page(memory::GuestPhysical page) {
   const auto found = by_page_.find(page);
-  if (found == by_page_.end()) return false;
+  if (found == by_page_.end()) return {};
+  std::vector<memory::GuestPhysical> starts{page};
   for (Block* block : found->second) {
+    if (const memory::GuestPhysical start = page_of(block->physical); start != page) starts.push_back(start);
     for (const std::uint32_t number : block->incoming) {
       const Site& site = sites_[number];
       point_jump(site, site.block->code + site.resume);
@@ -119,7 +130,7 @@ bool CodeCache::drop_page(memory::GuestPhysical page) {
     ++stats_.dropped;
   }
   by_page_.erase(found);
-  return true;
+  return starts;
 }
 
 void CodeCache::flush() {

@@ -29,6 +29,8 @@ class CodeCache {
   Block* add(std::unique_ptr<Block> block, std::span<const std::byte> code, std::span<const Site> sites);
   std::uint32_t next_site() const { return static_cast<std::uint32_t>(sites_.size()); }
   const Site& site(std::uint32_t number) const { return sites_[number]; }
+  /// The site with a call in front of this address.
+  const Site& site_before(const std::byte* address) const;
 
   /// Tells a block with a second page that it is what Env::mappings counted then.
   void verify(const Block& block, std::uint64_t mappings);
@@ -38,8 +40,8 @@ class CodeCache {
   void unlink_far();
   void unlink_far_to(x86::LinearAddress address);
 
-  /// Drops the blocks of a page of RAM, and every link to them. True when there were any.
-  bool drop_page(memory::GuestPhysical page);
+  /// Drops the blocks that are in a page of RAM, and every link to them. Returns the pages in which they start.
+  std::vector<memory::GuestPhysical> drop_page(memory::GuestPhysical page);
   /// Drops everything.
   void flush();
 

@@ -123,26 +123,9 @@ void Emitter::chain(std::int64_t target) {
 
 /// To the guest address in rcx. Finds nothing while something waits for the vCPU, so it needs no poll().
 void Emitter::look_up_jump() {
-  const std::int32_t table = Views::jump_table(mode_.user);
-  const auto array = [table](std::size_t offset) {
-    return Mem(host::rsp, host::r11, 3, table + static_cast<std::int32_t>(offset), 8);
-  };
-  keep_islands_in_reach(80);
-  const Label found = a_.newLabel();
-  a_.mov(env(DOPPEL_ENV(target)), host::rcx);
-  a_.pext(host::r11, host::rcx, env(DOPPEL_ENV(jump_mask)));
-  a_.mov(host::r11, array(offsetof(JumpTable::Arrays, negated_address)));
-  a_.lea(host::rcx, host::ptr(host::rcx, host::r11));
-  a_.short_().jecxz(host::rcx, found);
-  call_out(ExitReason::Lookup, add_site());
-  a_.bind(found);
-  a_.mov(host::rcx, env(DOPPEL_ENV(target)));
-  a_.pext(host::r11, host::rcx, env(DOPPEL_ENV(found_mask)));
-  if (mode_.user) {
-    a_.mov(host::rcx, array(offsetof(JumpTable::Arrays, page_base)));
-    a_.mov(env(DOPPEL_ENV(page_base)), host::rcx);
-  }
-  a_.jmp(array(offsetof(JumpTable::Arrays, code)));
+  keep_islands_in_reach();
+  call_unnumbered(trampolines_.look_up[mode_.user ? 1 : 0], add_site());
+  a_.jmp(host::r11);
 }
 
 /// Looks up the place below the stack pointer: its linear address in r11, its distance to the host's in rcx.

@@ -77,16 +77,22 @@ bool Emitter::linear_address(const SourceInsn& source, HostReg& out) {
 /// Leaves when the access crosses into another page. What is aligned does not; small operands mostly are.
 void Emitter::check_crossing(HostReg linear, unsigned size) {
   const Label inside = a_.newLabel();
-  if (size <= 8 && std::has_single_bit(size)) {
-    const std::int32_t mask = DOPPEL_ENV(alignment_mask) + 4 * static_cast<std::int32_t>(std::bit_width(size) - 2);
-    a_.pext(host::ecx, reg(linear, 4), env(mask, 4));
-    a_.short_().jecxz(host::rcx, inside);
+  const auto log = static_cast<std::size_t>(std::bit_width(size) - 1);
+  if (std::has_single_bit(size) && log < Trampolines::kCheckedSizes) {
+    const bool may_be_aligned = size <= 8;
+    if (may_be_aligned) {
+      a_.pext(host::ecx, reg(linear, 4), env(DOPPEL_ENV(alignment_mask) + 4 * static_cast<std::int32_t>(log - 1), 4));
+      a_.short_().jecxz(host::rcx, inside);
+    }
+    call_unnumbered(trampolines_.check_crossing[log][linear], add_site());
+    a_.bind(inside);
+    return;
   }
   a_.pext(host::ecx, reg(linear, 4), env(DOPPEL_ENV(page_offset_mask), 4));
   a_.lea(host::ecx, host::ptr(host::rcx, static_cast<std::int32_t>(size - 1)));
   a_.pext(host::ecx, host::ecx, env(DOPPEL_ENV(page_carry_mask), 4));
   a_.short_().jecxz(host::rcx, inside);
-  call_out(ExitReason::Crossing, add_site());
+  call_unnumbered(trampolines_.exit[static_cast<std::size_t>(ExitReason::Crossing)], add_site());
   a_.bind(inside);
 }
 

@@ -110,9 +110,15 @@ void Emitter::call_out(ExitReason reason, std::uint32_t site) {
   a_.embedUInt32(first_site_ + site);
 }
 
+/// The site is found by the address behind the call.
+void Emitter::call_unnumbered(const std::byte* trampoline, std::uint32_t site) {
+  a_.call(reinterpret_cast<std::uint64_t>(trampoline));
+  sites_[site].called_from = static_cast<std::uint32_t>(a_.offset());
+}
+
 namespace {
 constexpr std::size_t kShortReach = 127;
-constexpr std::size_t kIslandBytes = 12;
+constexpr std::size_t kIslandBytes = 9;
 }  // namespace
 
 /// JRCXZ reaches 127 bytes: its targets are written in time, with a jump around them. `ahead` is what may be written
@@ -130,20 +136,22 @@ void Emitter::keep_islands_in_reach(std::size_t ahead) {
 void Emitter::emit_islands() {
   for (const Island& island : islands_) {
     a_.bind(island.entry);
-    if (island.linear != kHostR11 && island.linear != kNoHostReg) a_.mov(host::r11, reg(island.linear, 8));
-    call_out(island.reason, island.site);
+    if (island.linear == kNoHostReg) {
+      call_out(island.reason, island.site);
+    } else {
+      call_unnumbered(trampolines_.miss[island.reason == ExitReason::WriteMiss ? 1 : 0][island.linear], island.site);
+    }
   }
   islands_.clear();
 }
 
 /// Leaves when something waits for the vCPU; the instruction under way has not begun.
 void Emitter::poll() {
-  const Label calm = a_.newLabel();
-  a_.mov(host::rcx, env(DOPPEL_ENV(attention)));
-  a_.mov(host::ecx, host::dword_ptr(host::rcx));
-  a_.short_().jecxz(host::rcx, calm);
-  call_out(ExitReason::Attention, add_site());
-  a_.bind(calm);
+  keep_islands_in_reach();
+  a_.mov(host::ecx, env(DOPPEL_ENV(jump_mask), 4));
+  const Label island = a_.newLabel();
+  a_.short_().jecxz(host::rcx, island);
+  islands_.push_back({island, ExitReason::Attention, add_site(), kNoHostReg, a_.offset()});
 }
 
 void Emitter::need_fpu() {

@@ -72,6 +72,7 @@ class Emitter {
   void load_linear(const Gp& target, std::int64_t page_offset);
   std::uint32_t add_site(std::uint32_t resume = 0);
   void call_out(ExitReason reason, std::uint32_t site);
+  void call_unnumbered(const std::byte* trampoline, std::uint32_t site);
   void keep_islands_in_reach(std::size_t ahead = 56);
   void emit_islands();
   void poll();
@@ -126,7 +127,7 @@ class Emitter {
     Label entry;
     ExitReason reason;
     std::uint32_t site;
-    HostReg linear;  ///< to be in r11, for misses
+    HostReg linear;  ///< of misses: where the address is
     std::size_t branch_at;
   };
   std::vector<Island> islands_;

@@ -37,10 +37,10 @@ struct Env {
   std::uint64_t page_carry_mask;                ///< … to whether such an offset has left the page
   std::array<std::uint32_t, 4> alignment_mask;  ///< … to what keeps it from being aligned to 2, 4, 8 bytes
   std::uint64_t bit_mask_32, bit_mask_64;       ///< … of a bit number to what counts in an operand of so many bits
-  /// … to the index in the jump table; 0 while something waits for the vCPU, so that look-ups find nothing.
+  /// … to the index in the jump table; 0 while something waits for the vCPU, so that look-ups find nothing and loops
+  /// end.
   std::atomic<std::uint64_t> jump_mask;
   std::uint64_t found_mask;  ///< the same without that, for what has been found
-  const void* attention;     ///< the vCPU's attention word
   std::uint64_t page_base;   ///< linear address of the page of the running block, in user code
   std::uint64_t fs_base, gs_base, kernel_gs_base;
   std::uint64_t mappings;  ///< counts the flushes of the TLB

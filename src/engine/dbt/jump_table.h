@@ -1,94 +1,131 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
-#include <unordered_set>
-#include <vector>
+#include <unordered_map>
+#include <utility>
 
+#include "memory/guest_memory.h"
 #include "x86/tlb.h"
 
 namespace doppel::engine::dbt {
 
 /// Where indirect jumps, returns and jumps to other pages find the code for a guest address, without leaving the code
 /// cache. Direct-mapped; one for user and one for supervisor code, because an address alone must not lead from one to
-/// the other. Valid for one state of the mappings and one mode. The vCPU's thread.
+/// the other. Valid for one mode. The vCPU's thread.
 class JumpTable {
  public:
-  static constexpr unsigned kBits = 17, kLowestBit = 1;
+  static constexpr unsigned kBits = 16, kLowestBit = 1;
   static constexpr std::size_t kEntries = std::size_t{1} << kBits;
   static constexpr std::uint64_t kMask = (kEntries - 1) << kLowestBit;
 
-  /// Three arrays, so that one index scaled by 8 reaches them all.
-  struct Arrays {
-    std::array<std::uint64_t, kEntries> negated_address;
-    std::array<const void*, kEntries> code;
-    std::array<std::uint64_t, kEntries> page_base;
+  struct alignas(32) Entry {
+    std::uint64_t negated_address;
+    const void* code;
+    std::uint64_t page_base;
   };
+  using Entries = std::array<Entry, kEntries>;
 
   /// Takes zeroed memory.
-  void attach(Arrays* arrays) {
-    arrays_ = arrays;
-    arrays_->negated_address[0] = kNothing;
+  void attach(Entries* entries) {
+    entries_ = entries;
+    (*entries_)[0].negated_address = kNothing;
   }
 
   const void* find(x86::LinearAddress address) const {
-    const std::size_t slot = (address & kMask) >> kLowestBit;
-    return arrays_->negated_address[slot] == ~address + 1 ? arrays_->code[slot] : nullptr;
+    const Entry& entry = (*entries_)[slot_of(address)];
+    return entry.negated_address == ~address + 1 ? entry.code : nullptr;
   }
 
   /// Slot 0 stays empty: it is where look-ups go while Env::jump_mask is 0.
-  void put(x86::LinearAddress address, const void* code, bool global) {
-    const std::size_t slot = (address & kMask) >> kLowestBit;
+  void put(x86::LinearAddress address, const void* code, memory::GuestPhysical physical_page, bool global) {
+    const std::size_t slot = slot_of(address);
     if (slot == 0) return;
-    arrays_->negated_address[slot] = ~address + 1;
-    arrays_->code[slot] = code;
-    arrays_->page_base[slot] = x86::Tlb::page_of(address);
-    if (last_page_ != x86::Tlb::page_of(address)) pages_.insert(last_page_ = x86::Tlb::page_of(address));
-    const std::uint8_t log = global ? kInGlobal : kInLocal;
-    if ((logged_[slot] & log) != 0) return;
-    logged_[slot] |= log;
-    (global ? global_ : local_).push_back(static_cast<std::uint32_t>(slot));
+    const x86::LinearAddress linear_page = x86::Tlb::page_of(address);
+    (*entries_)[slot] = {~address + 1, code, linear_page};
+    if (last_page_ != linear_page) {
+      last_ = &pages_[linear_page];
+      last_page_ = linear_page;
+    }
+    last_->physical = physical_page;
+    last_->global = global;
+    last_->slots.set(slot % kSlotsPerPage);
   }
 
   void flush_all() {
-    flush(global_, kInGlobal);
-    flush(local_, kInLocal);
-    pages_.clear();
-    last_page_ = kNoPage;
+    drop_if([](x86::LinearAddress, const Page&) { return true; });
   }
-  void flush_local() { flush(local_, kInLocal); }
+  /// The TLB has been flushed, or its entries that are not global. What leads into their pages is not dropped but asked
+  /// after, once it is wanted again: most of it is as before.
+  void doubt_all() { doubtful_ = Doubtful::All; }
+  void doubt_local() {
+    if (doubtful_ == Doubtful::None) doubtful_ = Doubtful::Local;
+  }
+  /// To be called before look-ups; `same(linear page, physical page)` tells whether one still leads to the other.
+  template <class Same>
+  void revalidate(Same same) {
+    if (doubtful_ == Doubtful::None) return;
+    const bool all = std::exchange(doubtful_, Doubtful::None) == Doubtful::All;
+    drop_if([&same, all](x86::LinearAddress linear, const Page& page) {
+      return (all || !page.global) && !same(linear, page.physical);
+    });
+  }
   /// Drops what leads into the page of this address.
   void flush_page(x86::LinearAddress address) {
-    const x86::LinearAddress page = x86::Tlb::page_of(address);
-    if (!pages_.contains(page)) return;
-    for (const std::vector<std::uint32_t>* log : {&global_, &local_}) {
-      for (const std::uint32_t slot : *log) {
-        if (arrays_->page_base[slot] == page) invalidate(slot);
-      }
-    }
+    const auto found = pages_.find(x86::Tlb::page_of(address));
+    if (found == pages_.end()) return;
+    drop(found->first, found->second);
+    pages_.erase(found);
+    last_page_ = kNoPage;
+  }
+  /// Drops what leads into a page of RAM.
+  void drop_physical(memory::GuestPhysical page) {
+    drop_if([page](x86::LinearAddress, const Page& known) { return known.physical == page; });
   }
 
  private:
   /// In slot 0, as no canonical address has this tag. Elsewhere 0 is enough: that address belongs into slot 0.
   static constexpr std::uint64_t kNothing = std::uint64_t{1} << 62;
-  static constexpr std::uint8_t kInGlobal = 1, kInLocal = 2;
-  void invalidate(std::size_t slot) { arrays_->negated_address[slot] = 0; }
-  void flush(std::vector<std::uint32_t>& log, std::uint8_t which) {
-    for (const std::uint32_t slot : log) {
-      invalidate(slot);
-      logged_[slot] &= static_cast<std::uint8_t>(~which);
+  static constexpr x86::LinearAddress kNoPage = 1;
+  /// The addresses of a page share all of the slot's number but its low bits.
+  static constexpr std::size_t kSlotsPerPage = memory::kPageSize >> kLowestBit;
+
+  /// A page that entries lead into, or did.
+  struct Page {
+    memory::GuestPhysical physical = 0;
+    bool global = false;
+    std::bitset<kSlotsPerPage> slots;  ///< that were filled
+  };
+
+  static std::size_t slot_of(x86::LinearAddress address) { return (address & kMask) >> kLowestBit; }
+
+  void drop(x86::LinearAddress linear_page, const Page& page) {
+    const std::size_t first = slot_of(linear_page);
+    for (std::size_t i = page.slots._Find_first(); i < kSlotsPerPage; i = page.slots._Find_next(i)) {
+      Entry& entry = (*entries_)[first + i];
+      if (entry.page_base == linear_page && first + i != 0) entry.negated_address = 0;
     }
-    log.clear();
+  }
+  template <class Condition>
+  void drop_if(Condition condition) {
+    for (auto page = pages_.begin(); page != pages_.end();) {
+      if (condition(page->first, page->second)) {
+        drop(page->first, page->second);
+        page = pages_.erase(page);
+      } else {
+        ++page;
+      }
+    }
+    last_page_ = kNoPage;
   }
 
-  static constexpr x86::LinearAddress kNoPage = 1;
-
-  Arrays* arrays_ = nullptr;
-  std::vector<std::uint32_t> global_, local_;                               ///< slots filled since their last flush
-  std::vector<std::uint8_t> logged_ = std::vector<std::uint8_t>(kEntries);  ///< in which of these a slot is
-  std::unordered_set<x86::LinearAddress> pages_;                            ///< that entries lead into, or did
-  x86::LinearAddress last_page_ = kNoPage;                                  ///< put into pages_ last
+  Entries* entries_ = nullptr;
+  std::unordered_map<x86::LinearAddress, Page> pages_;
+  x86::LinearAddress last_page_ = kNoPage;  ///< put into last; its entry in pages_:
+  Page* last_ = nullptr;
+  enum class Doubtful : std::uint8_t { None, Local, All } doubtful_ = Doubtful::None;
 };
 
 }  // namespace doppel::engine::dbt

@@ -74,7 +74,6 @@ Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::uni
   env.bit_mask_64 = 63;
   env.found_mask = JumpTable::kMask;
   ports.attention.set_doorbell(&env.jump_mask);
-  env.attention = &ports.attention.word();
   env.state = &cpu_.state;
   env.fault_resume = trampolines_.host_fault;
 }
@@ -119,9 +118,10 @@ void Runner::mappings_changed() {
 }
 
 void Runner::drop_code(memory::GuestPhysical page) {
-  if (!cache_.drop_page(page)) return;
-  views_->jumps(false).flush_all();
-  views_->jumps(true).flush_all();
+  for (const memory::GuestPhysical start : cache_.drop_page(page)) {
+    views_->jumps(false).drop_physical(start);
+    views_->jumps(true).drop_physical(start);
+  }
 }
 
 void Runner::drop_writes(memory::GuestPhysical page) {
@@ -283,6 +283,10 @@ const std::byte* Runner::code_at(std::uint64_t rip) {
   cpu_.state.rip = rip;
   const Mode mode = interpreter_->mode();
   const bool user = mode.has(Mode::kUser);
+  const x86::View view = user ? x86::View::User : x86::View::Supervisor;
+  views_->jumps(user).revalidate([&](LinearAddress linear, memory::GuestPhysical physical) {
+    return cpu_.mmu.fetches_from(linear, physical, view);
+  });
   if (jump_mode_[user] == mode.key) {
     if (const void* known = views_->jumps(user).find(rip)) {
       views_->env().page_base = x86::Tlb::page_of(rip);
@@ -312,7 +316,7 @@ Block* Runner::block_at(std::uint64_t rip) {
     }
     if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(rip, page.page_shift));
     target_is_global_ = page.global;
-    if (observer_ == nullptr) views_->jumps(user).put(rip, block->code, page.global);
+    if (observer_ == nullptr) views_->jumps(user).put(rip, block->code, page.physical, page.global);
     return block;
   } catch (const x86::Fault& fault) {
     exit_ = interpreter_->deliver(fault);
@@ -392,12 +396,6 @@ std::optional<x86::Mmu::EnginePage> Runner::page_behind(LinearAddress linear) {
 
 // --- Exits ---
 
-std::uint32_t Runner::exit_site() const {
-  std::uint32_t number = 0;
-  std::memcpy(&number, reinterpret_cast<const void*>(views_->env().return_address), sizeof number);
-  return number;
-}
-
 /// RIP is that of an instruction of the block.
 void Runner::stop_at(const Block& block, std::uint64_t page_offset) {
   const LinearAddress page = block.absolute ? block.linear_page : views_->env().page_base;
@@ -412,17 +410,17 @@ const std::byte* Runner::handle_exit() {
     host_fault();
     return nullptr;
   }
-  const std::uint32_t number = exit_site();
+  if (reason == ExitReason::Lookup) return looked_up();
+  const auto* called_from = reinterpret_cast<const std::byte*>(views_->env().return_address);
+  if (reason == ExitReason::ReadMiss) return missed(cache_.site_before(called_from), Access::Read);
+  if (reason == ExitReason::WriteMiss) return missed(cache_.site_before(called_from), Access::Write);
+  if (reason == ExitReason::Crossing) return interpreted(cache_.site_before(called_from));
+  std::uint32_t number = 0;
+  std::memcpy(&number, called_from, sizeof number);
   const Site& site = cache_.site(number);
   switch (reason) {
-    case ExitReason::Lookup:
-      return looked_up();
     case ExitReason::Chain:
       return chained(number);
-    case ExitReason::ReadMiss:
-      return missed(site, Access::Read);
-    case ExitReason::WriteMiss:
-      return missed(site, Access::Write);
     case ExitReason::Remapped:
       return remapped(site);
     case ExitReason::LoadFpu:
@@ -430,14 +428,11 @@ const std::byte* Runner::handle_exit() {
       return site.block->code + site.resume;
     case ExitReason::Interpret:
     case ExitReason::InterpretAndLook:
-    case ExitReason::Crossing:
       return interpreted(site);
-    case ExitReason::Attention:
-    case ExitReason::HostFault:
-      break;
+    default:  // Attention
+      stop_at(*site.block, site.page_offset);
+      return nullptr;
   }
-  stop_at(*site.block, site.page_offset);
-  return nullptr;
 }
 
 /// Executes one instruction for translated code, which goes on behind it if nothing else came up.
@@ -461,7 +456,7 @@ const std::byte* Runner::interpreted(const Site& site) {
 const std::byte* Runner::looked_up() {
   const std::uint64_t target = views_->env().target;
   if (interpreter_->mode().code_64() && !x86::is_canonical(target)) {
-    undo_branch(cache_.site(exit_site()));
+    undo_branch(cache_.site_before(reinterpret_cast<const std::byte*>(views_->env().return_address)));
     return nullptr;
   }
   if (observer_ != nullptr) {

@@ -84,7 +84,6 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   const std::byte* remapped(const Site& site);
   const std::byte* missed(const Site& site, x86::Access access);
   void host_fault();
-  std::uint32_t exit_site() const;
   void stop_at(const Block& block, std::uint64_t page_offset);
   void undo_branch(const Site& site);
   void enter(const std::byte* code);

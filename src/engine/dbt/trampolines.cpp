@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "engine/dbt/views.h"
 #include "x86/cpu_state.h"
 
 namespace doppel::engine::dbt {
@@ -97,10 +98,52 @@ void emit_leave(Assembler& a, bool avx) {
   a.ret();
 }
 
+/// In what translated code calls, below the return address.
+Mem env_below(std::int32_t offset, std::uint32_t size = 8) {
+  return env(offset + 8, size);
+}
+
+void emit_check_crossing(Assembler& a, unsigned linear, unsigned size, const std::byte* crossing) {
+  const asmjit::Label inside = a.newLabel();
+  a.pext(host::ecx, host::gpd(linear), env_below(DOPPEL_ENV(page_offset_mask), 4));
+  a.lea(host::ecx, host::ptr(host::rcx, static_cast<std::int32_t>(size - 1)));
+  a.pext(host::ecx, host::ecx, env_below(DOPPEL_ENV(page_carry_mask), 4));
+  a.short_().jecxz(host::rcx, inside);
+  a.jmp(reinterpret_cast<std::uint64_t>(crossing));
+  a.bind(inside);
+  a.ret();
+}
+
+void emit_look_up(Assembler& a, bool user, const std::byte* missing) {
+  static_assert(sizeof(JumpTable::Entry) == 4 * 8);
+  const auto field = [user](std::size_t offset) {
+    return Mem(host::rsp, host::r11, 3, Views::jump_table(user) + 8 + static_cast<std::int32_t>(offset), 8);
+  };
+  const auto times_four = [&a] { a.lea(host::r11, host::ptr(std::uint64_t{0}, host::r11, 2)); };
+  const asmjit::Label found = a.newLabel();
+  a.mov(env_below(DOPPEL_ENV(target)), host::rcx);
+  a.pext(host::r11, host::rcx, env_below(DOPPEL_ENV(jump_mask)));
+  times_four();
+  a.mov(host::r11, field(offsetof(JumpTable::Entry, negated_address)));
+  a.lea(host::rcx, host::ptr(host::rcx, host::r11));
+  a.short_().jecxz(host::rcx, found);
+  a.jmp(reinterpret_cast<std::uint64_t>(missing));
+  a.bind(found);
+  a.mov(host::rcx, env_below(DOPPEL_ENV(target)));
+  a.pext(host::r11, host::rcx, env_below(DOPPEL_ENV(found_mask)));
+  times_four();
+  if (user) {
+    a.mov(host::rcx, field(offsetof(JumpTable::Entry, page_base)));
+    a.mov(env_below(DOPPEL_ENV(page_base)), host::rcx);
+  }
+  a.mov(host::r11, field(offsetof(JumpTable::Entry, code)));
+  a.ret();
+}
+
 }  // namespace
 
 Result<Trampolines> Trampolines::emit(CodeCache& cache) {
-  constexpr std::size_t kRoom = 4096;
+  constexpr std::size_t kRoom = 16384;
   const bool avx = asmjit::CpuInfo::host().features().x86().hasAVX();
   std::byte* base = cache.room(kRoom);
   if (base == nullptr) return Error{"the translator's code cache is too small"};
@@ -123,6 +166,23 @@ Result<Trampolines> Trampolines::emit(CodeCache& cache) {
   made.host_fault = way_out(ExitReason::HostFault);
   a.bind(leave);
   emit_leave(a, avx);
+  const auto way_out_of = [&made](ExitReason reason) { return made.exit[static_cast<std::size_t>(reason)]; };
+  const auto here = [&] { return base + a.offset(); };
+  for (unsigned linear = 0; linear < 16; ++linear) {
+    for (const ExitReason reason : {ExitReason::ReadMiss, ExitReason::WriteMiss}) {
+      made.miss[reason == ExitReason::WriteMiss ? 1 : 0][linear] = here();
+      a.mov(host::r11, host::gpq(linear));
+      a.jmp(reinterpret_cast<std::uint64_t>(way_out_of(reason)));
+    }
+    for (unsigned size = 1; size < kCheckedSizes; ++size) {
+      made.check_crossing[size][linear] = here();
+      emit_check_crossing(a, linear, 1U << size, way_out_of(ExitReason::Crossing));
+    }
+  }
+  for (const bool user : {false, true}) {
+    made.look_up[user ? 1 : 0] = here();
+    emit_look_up(a, user, way_out_of(ExitReason::Lookup));
+  }
   code.flatten();
   code.resolveUnresolvedLinks();
   std::vector<std::byte> bytes(code.codeSize());

@@ -22,6 +22,16 @@ struct Trampolines {
 
   /// What translated code calls to leave, by ExitReason, but for HostFault.
   std::array<const std::byte*, kExitReasons - 1> exit{};
+  /// What it calls instead where a look-up has failed, with the linear address in a register: by that, for reading and
+  /// for writing.
+  std::array<std::array<const std::byte*, 16>, 2> miss{};
+  /// What it calls for an access that is not aligned, by its size's binary logarithm and the register of its linear
+  /// address. Comes back if the access stays inside its page. Changes rcx.
+  static constexpr std::size_t kCheckedSizes = 6;
+  std::array<std::array<const std::byte*, 16>, kCheckedSizes> check_crossing{};
+  /// What it calls, for supervisor and user code, to find the code for the guest address in rcx. Comes back with it in
+  /// r11. Changes rcx.
+  std::array<const std::byte*, 2> look_up{};
   /// Where the signal handler resumes.
   const std::byte* host_fault = nullptr;
 

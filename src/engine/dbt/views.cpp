@@ -87,9 +87,9 @@ Result<std::unique_ptr<Views>> Views::create() {
       return failed("map its state");
     views->env_[view] = reinterpret_cast<Env*>(at + kRegion - 4096);
     if (view == 0) {
-      auto* arrays = reinterpret_cast<JumpTable::Arrays*>(at);
-      views->jumps_[0].attach(&arrays[0]);
-      views->jumps_[1].attach(&arrays[1]);
+      auto* tables = reinterpret_cast<JumpTable::Entries*>(at);
+      views->jumps_[0].attach(&tables[0]);
+      views->jumps_[1].attach(&tables[1]);
     }
     at += kRegion;
     for (DeltaTable* table : {&views->reads_[view], &views->writes_[view]}) {
@@ -111,13 +111,13 @@ Views::~Views() {
 void Views::flush_all() {
   for (DeltaTable& table : reads_) table.flush_all();
   for (DeltaTable& table : writes_) table.flush_all();
-  for (JumpTable& table : jumps_) table.flush_all();
+  for (JumpTable& table : jumps_) table.doubt_all();
 }
 
 void Views::flush_non_global() {
   for (DeltaTable& table : reads_) table.flush_non_global();
   for (DeltaTable& table : writes_) table.flush_non_global();
-  for (JumpTable& table : jumps_) table.flush_local();
+  for (JumpTable& table : jumps_) table.doubt_local();
 }
 
 void Views::flush_page(x86::LinearAddress address) {

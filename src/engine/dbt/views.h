@@ -81,7 +81,7 @@ class Views {
   /// Distance of a jump table from rsp.
   static constexpr std::int32_t jump_table(bool user) {
     return kReadTable - static_cast<std::int32_t>(kRegion) +
-           (user ? static_cast<std::int32_t>(sizeof(JumpTable::Arrays)) : 0);
+           (user ? static_cast<std::int32_t>(sizeof(JumpTable::Entries)) : 0);
   }
 
   void flush_all();
@@ -92,8 +92,8 @@ class Views {
  private:
   Views() = default;
   /// What lies below each read table, the same memory each time: the jump tables, and the Env in the last page.
-  static constexpr std::size_t kRegion = std::size_t{8} << 20;
-  static_assert(2 * sizeof(JumpTable::Arrays) + 4096 <= kRegion);
+  static constexpr std::size_t kRegion = std::size_t{16} << 20;
+  static_assert(2 * sizeof(JumpTable::Entries) + 4096 <= kRegion);
   static_assert(sizeof(Env) <= 4096);
   static constexpr std::size_t kReserved = x86::kViews * (kRegion + 2 * DeltaTable::kReserved);
 
