@@ -72,6 +72,8 @@ void EventLoop::run_timers() {
   for (const auto& [id, timer] : timers_) {
     if (timer.due <= now) due.push_back(id);
   }
+  // Late, several are due at once: still in the order of their times.
+  std::ranges::stable_sort(due, {}, [this](TimerId id) { return timers_.at(id).due; });
   for (const TimerId id : due) {
     const auto found = timers_.find(id);
     if (found == timers_.end()) continue;  // cancelled by one before it

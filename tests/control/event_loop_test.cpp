@@ -104,6 +104,19 @@ TEST(EventLoop, TimersRunOnceInOrderUnlessCancelled) {
   EXPECT_EQ(order, "ac");
 }
 
+TEST(EventLoop, TimersThatAreLateRunInTheOrderOfTheirTimes) {
+  const auto loop = EventLoop::create().value();
+  std::string order;
+  loop->after(std::chrono::milliseconds(-1), [&] {
+    order += 'c';
+    loop->quit();
+  });
+  loop->after(std::chrono::milliseconds(-3), [&] { order += 'a'; });
+  loop->after(std::chrono::milliseconds(-2), [&] { order += 'b'; });
+  loop->run();
+  EXPECT_EQ(order, "abc");
+}
+
 TEST(EventLoop, PostedActionsOfAllThreadsRun) {
   test::LoopThread thread;
   int count = 0;
