@@ -113,7 +113,9 @@ void add_run(CLI::App& app, Arguments& arguments) {
   command->add_option("--mac", options.macs, "the MAC address of a network card; the first is for the first card")
       ->type_name("MAC")
       ->allow_extra_args(false);
-  command->add_option("-m,--memory", options.memory, "RAM, 64M or more")->type_name("SIZE")->capture_default_str();
+  command->add_option("-m,--memory", options.memory, "RAM, 64M or more; the built-in guest needs 80M")
+      ->type_name("SIZE")
+      ->capture_default_str();
   command->add_option("--cpus", options.cpus, "processors, 1 to 16")->type_name("N")->capture_default_str();
   command->add_option("--engine", options.engine, "what executes the guest: auto, dbt, interp or lockstep")
       ->type_name("NAME")

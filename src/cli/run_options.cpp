@@ -24,6 +24,8 @@ using machine::BootFile;
 using machine::MachineConfig;
 
 constexpr std::uint64_t kMemoryStep = std::uint64_t{1} << 20;
+/// Debian's kernel alone takes 48M; with less than this the built-in guest panics before its shell.
+constexpr std::uint64_t kEmbeddedGuestMemory = std::uint64_t{80} << 20;
 
 struct EngineName {
   const char* name;
@@ -38,11 +40,15 @@ std::uint64_t host_memory() {
   return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-Result<std::uint64_t> parse_memory(const std::string& text) {
+Result<std::uint64_t> parse_memory(const std::string& text, bool embedded_guest) {
   const Result<std::uint64_t> size = parse_size(text);
   if (!size) return Error{"--memory: " + size.error().message};
   if (*size < machine::kMinMemory) {
     return Error{fmt::format("--memory {}: a machine needs at least {}", text, format_size(machine::kMinMemory))};
+  }
+  if (embedded_guest && *size < kEmbeddedGuestMemory) {
+    return Error{
+        fmt::format("--memory {}: the built-in guest needs at least {}", text, format_size(kEmbeddedGuestMemory))};
   }
   if (*size > host_memory()) {
     return Error{fmt::format("--memory {}: this host has {}; use less", text, format_size(host_memory()))};
@@ -153,7 +159,7 @@ bool runs_embedded_shell(const RunOptions& options) {
 
 Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts& terminal) {
   MachineConfig config;
-  const auto memory = parse_memory(options.memory);
+  const auto memory = parse_memory(options.memory, options.kernel.empty());
   if (!memory) return memory.error();
   const auto cpus = parse_cpus(options.cpus);
   if (!cpus) return cpus.error();

@@ -25,6 +25,7 @@ TEST(MakeConfig, RefusesImpossibleValuesInOneLine) {
   };
   const std::vector<Case> cases{
       {"at least 64M", [](RunOptions& o) { o.memory = "63M"; }},
+      {"built-in guest needs at least 80M", [](RunOptions& o) { o.memory = "64M"; }},
       {"use less", [](RunOptions& o) { o.memory = "1000T"; }},
       {"not a size", [](RunOptions& o) { o.memory = "lots"; }},
       {"1 to 16 processors", [](RunOptions& o) { o.cpus = "0"; }},

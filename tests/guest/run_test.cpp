@@ -55,6 +55,11 @@ TEST(Run, ACommandStartsThoughItsInputEndsAtOnce) {
   }
 }
 
+TEST(Run, TheLeastMemoryIsEnough) {
+  const RunResult result = run_doppel({"run", "--memory", "80M", "-c", "echo up"});
+  EXPECT_EQ(result.output, "up\n") << result.errors;
+}
+
 TEST(Run, RebootStartsTheMachineAgain) {
   DoppelProcess doppel({"run"});
   ASSERT_TRUE(doppel.expect("# ")) << doppel.output() << doppel.errors();
