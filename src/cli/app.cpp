@@ -109,6 +109,13 @@ void add_run(CLI::App& app, Arguments& arguments) {
                    "a directory of the host that the guest sees as GUESTDIR; :ro if it may not write there")
       ->type_name("HOSTDIR:GUESTDIR[:ro]")
       ->allow_extra_args(false);
+  command->add_option("--user-data", options.user_data, "for a guest with cloud-init: its configuration")
+      ->type_name("FILE");
+  command->add_option("--ssh-key", options.ssh_keys, "for a guest with cloud-init: whose key may log in; repeatable")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  command->add_option("--hostname", options.hostname, "what the guest is called, if it has cloud-init or is an image")
+      ->type_name("NAME");
   command->add_flag("--balloon", options.balloon, "let the guest give back memory that it does not use");
   command->add_option("--mac", options.macs, "the MAC address of a network card; the first is for the first card")
       ->type_name("MAC")

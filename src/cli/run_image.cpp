@@ -55,6 +55,8 @@ Result<std::optional<ImageRun>> resolve_image(const RunOptions& options) {
   machine.kernel = image.kernel();
   if (machine.initrds.empty()) machine.initrds = {image.initrd()};
   machine.append = image.command_line + (options.append ? " " + *options.append : "");
+  const std::string& host_name = options.hostname.empty() ? options.name : options.hostname;
+  if (!host_name.empty()) *machine.append += " systemd.hostname=" + host_name;
   if (machine.nets.empty()) machine.nets = {"user"};
   std::string disk = OptionList::escape(image.disk()) + ",snapshot";
   if (run.keeps) {

@@ -14,6 +14,7 @@
 #include "cli/run_disk.h"
 #include "cli/run_network.h"
 #include "cli/run_share.h"
+#include "cli/seed.h"
 #include "cli/units.h"
 #include "control/registry.h"
 
@@ -189,6 +190,9 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
     if (!disk) return disk.error();
     config.disks.push_back(*std::move(disk));
   }
+  Result<std::optional<machine::DiskConfig>> seed = make_seed(options);
+  if (!seed) return seed.error();
+  if (*seed) config.disks.push_back(**std::move(seed));
   Result<std::vector<machine::NetworkConfig>> networks = parse_networks(options.nets, options.macs);
   if (!networks) return networks.error();
   config.networks = *std::move(networks);

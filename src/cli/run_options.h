@@ -23,6 +23,10 @@ struct RunOptions {
   std::vector<std::string> macs{};    ///< of --mac
   std::vector<std::string> shares{};  ///< of --share
 
+  std::string user_data{};              ///< file
+  std::vector<std::string> ssh_keys{};  ///< files
+  std::string hostname{};
+
   bool balloon = false;
   std::string memory = "1G";
   std::string cpus = "1";

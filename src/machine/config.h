@@ -35,7 +35,8 @@ struct DiskConfig {
   std::string path;
   std::string serial;  ///< at most 20 characters; empty: "disk0" and so on
   storage::DiskOptions options;
-  bool snapshot = false;  ///< the image is not written: changes go to a file that ends with the machine
+  bool snapshot = false;           ///< the image is not written: changes go to a file that ends with the machine
+  std::shared_ptr<UniqueFd> file;  ///< what `path` names, if that is a descriptor of ours
 };
 
 /// A network card and what it is plugged into.

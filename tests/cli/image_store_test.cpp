@@ -164,6 +164,7 @@ TEST_F(Store, AMachineWithANameKeepsItsDisk) {
   ASSERT_TRUE(run && *run) << run.error().message;
   EXPECT_TRUE((**run).keeps);
   const std::string disk = path + "/web/machines/one.qcow2";
+  EXPECT_EQ((**run).options.append, "root=/dev/vda systemd.hostname=one");
   EXPECT_THAT((**run).options.disks, ElementsAre(disk + ",format=qcow2,serial=root"));
   {
     const auto overlay = storage::open_image(disk, {.read_only = false});
