@@ -22,11 +22,15 @@ HttpResponse done() {
   return {204, {}};
 }
 
+/// The body is limited to kMaxRequestBody, and the callback keeps hostile nesting from going deep.
+json parse(const std::string& body) {
+  const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= 8; };
+  return json::parse(body, shallow, /*allow_exceptions=*/false);
+}
+
 /// Firecracker's schemas are strict: one object with exactly this string member.
 Result<std::string> string_member(const std::string& body, const char* name) {
-  // The body is limited to kMaxRequestBody, and the callback keeps hostile nesting from going deep.
-  const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= 8; };
-  const json parsed = json::parse(body, shallow, /*allow_exceptions=*/false);
+  const json parsed = parse(body);
   if (!parsed.is_object() || parsed.size() != 1 || !parsed.contains(name) || !parsed[name].is_string()) {
     return Error{fmt::format("the body must be {{\"{}\": \"…\"}}", name)};
   }
@@ -81,6 +85,18 @@ HttpResponse patch_vm(const HttpRequest& request, Vm& vm) {
   return done();
 }
 
+HttpResponse patch_balloon(const HttpRequest& request, Vm& vm) {
+  constexpr const char* kAmount = "amount_mib";
+  constexpr std::uint64_t kMostMib = std::uint64_t{1} << 24;
+  const json body = parse(request.body);
+  if (!body.is_object() || body.size() != 1 || !body.contains(kAmount) || !body[kAmount].is_number_unsigned() ||
+      body[kAmount].get<std::uint64_t>() > kMostMib) {
+    return fault(400, fmt::format("the body must be {{\"{}\": N}}", kAmount));
+  }
+  if (vm.set_balloon(body[kAmount].get<std::uint64_t>() << 20)) return done();
+  return fault(400, "the machine has no balloon: start it with --balloon");
+}
+
 HttpResponse put_stop(const HttpRequest& /*request*/, Vm& vm) {
   if (vm.state() == "Paused") return fault(400, "the machine is paused and cannot react; resume it first");
   vm.press_power_button();
@@ -106,13 +122,14 @@ struct Route {
   HttpResponse (*handler)(const HttpRequest&, Vm&);
 };
 
-constexpr std::array<Route, 10> kRoutes{{
+constexpr std::array<Route, 11> kRoutes{{
     {"GET", "/", get_instance},
     {"GET", "/version", get_version},
     {"GET", "/vm/config", get_config},
     {"GET", "/machine-config", get_machine_config},
     {"PUT", "/actions", put_action},
     {"PATCH", "/vm", patch_vm},
+    {"PATCH", "/balloon", patch_balloon},
     {"PUT", "/vm/stop", put_stop},
     {"PUT", "/vm/kill", put_kill},
     {"GET", "/vm/inspect", get_inspect},

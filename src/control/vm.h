@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
@@ -25,7 +26,9 @@ class Vm {
   virtual void press_power_button() = 0;
   virtual void send_ctrl_alt_del() = 0;
   virtual void send_break() = 0;  ///< on the console's serial line
-  virtual void kill() = 0;        ///< ends the VM without asking the guest
+  /// Asks the guest to give so much memory back; false without a balloon.
+  virtual bool set_balloon(std::uint64_t bytes) = 0;
+  virtual void kill() = 0;  ///< ends the VM without asking the guest
 };
 
 }  // namespace doppel::control

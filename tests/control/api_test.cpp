@@ -43,6 +43,14 @@ TEST(Api, Acts) {
   EXPECT_EQ(vm.asked, "cad power kill ");
 }
 
+TEST(Api, SetsTheBalloonsTarget) {
+  FakeVm vm;
+  EXPECT_EQ(ask(vm, "PATCH", "/balloon", R"({"amount_mib":64})").status, 204);
+  EXPECT_EQ(vm.asked, "balloon:67108864 ");
+  vm.has_balloon = false;
+  EXPECT_THAT(ask(vm, "PATCH", "/balloon", R"({"amount_mib":0})").body, HasSubstr("--balloon"));
+}
+
 TEST(Api, PausesAndResumes) {
   FakeVm vm;
   EXPECT_EQ(ask(vm, "PATCH", "/vm", R"({"state":"Paused"})").status, 204);
@@ -71,6 +79,10 @@ TEST(Api, AnswersMistakesWithAFaultMessage) {
       {400, "PUT", "/actions", std::string(60000, '[')},
       {400, "PATCH", "/vm", R"({"state":"Flying"})"},
       {400, "PATCH", "/vm", "\xFF\xFE"},
+      {400, "PATCH", "/balloon", R"({"amount_mib":-1})"},
+      {400, "PATCH", "/balloon", R"({"amount_mib":1e30})"},
+      {400, "PATCH", "/balloon", R"({"amount_mib":99999999999})"},
+      {400, "PATCH", "/balloon", "{}"},
       {404, "GET", "/nowhere", ""},
       {404, "GET", "/vm/config/", ""},
       {405, "DELETE", "/vm", ""},

@@ -23,9 +23,14 @@ class FakeVm : public control::Vm {
   void press_power_button() override { asked += "power "; }
   void send_ctrl_alt_del() override { asked += "cad "; }
   void send_break() override { asked += "break "; }
+  bool set_balloon(std::uint64_t bytes) override {
+    asked += "balloon:" + std::to_string(bytes) + " ";
+    return has_balloon;
+  }
   void kill() override { asked += "kill "; }
 
   std::string asked;
+  bool has_balloon = true;
 
  private:
   std::string state_ = "Running";
