@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <thread>
 
 #include "base/temporary_directory.h"
 #include "cli/app.h"
@@ -299,11 +301,13 @@ TEST_F(ImageCommand, CommitsAndRebases) {
 
 TEST_F(ImageCommand, ImagesInUseAreLeftAlone) {
   must_run({"qemu-img", "create", "-q", "-f", "qcow2", dir_ / "disk", "1M"});
-  // qemu-io holds the image while it waits for its standard input.
-  std::FILE* const holder = ::popen(("exec qemu-io -f qcow2 " + (dir_ / "disk") + " >/dev/null").c_str(), "w");
+  // qemu-io holds the image while it waits for its standard input. Its prompt says so; asking for the lock instead
+  // could take it away from qemu-io.
+  const std::string prompt = dir_ / "prompt";
+  std::FILE* const holder = ::popen(("exec qemu-io -f qcow2 " + (dir_ / "disk") + " >" + prompt).c_str(), "w");
   ASSERT_NE(holder, nullptr);
-  while (test::run_tool({"qemu-img", "check", dir_ / "disk"}).status == 0) {
-  }
+  std::error_code not_there_yet;
+  while (std::filesystem::file_size(prompt, not_there_yet) == 0 || not_there_yet) std::this_thread::yield();
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{{"info", dir_ / "disk"},
                                              {"resize", dir_ / "disk", "2M"},
