@@ -51,7 +51,7 @@ void append_available(UniqueFd& fd, std::string& text) {
 
 }  // namespace
 
-DoppelProcess::DoppelProcess(std::vector<std::string> arguments, Terminal terminal) {
+DoppelProcess::DoppelProcess(const std::vector<std::string>& arguments, Terminal terminal) {
   Pipe error = make_pipe();
   if (terminal == Terminal::Pty) {
     int master = -1;
@@ -128,8 +128,8 @@ int DoppelProcess::wait(std::chrono::seconds limit) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-RunResult run_doppel(std::vector<std::string> arguments, std::string_view input) {
-  DoppelProcess process(std::move(arguments));
+RunResult run_doppel(const std::vector<std::string>& arguments, std::string_view input) {
+  DoppelProcess process(arguments);
   // It may have to be rid of output before it takes more input.
   std::thread sender([&process, input] {
     process.send(input);

@@ -17,7 +17,7 @@ class DoppelProcess {
  public:
   enum class Terminal { Pipes, Pty };
 
-  explicit DoppelProcess(std::vector<std::string> arguments, Terminal terminal = Terminal::Pipes);
+  explicit DoppelProcess(const std::vector<std::string>& arguments, Terminal terminal = Terminal::Pipes);
   ~DoppelProcess();
   DoppelProcess(const DoppelProcess&) = delete;
   DoppelProcess& operator=(const DoppelProcess&) = delete;
@@ -49,7 +49,7 @@ struct RunResult {
   int status;
   std::string output, errors;
 };
-RunResult run_doppel(std::vector<std::string> arguments, std::string_view input = {});
+RunResult run_doppel(const std::vector<std::string>& arguments, std::string_view input = {});
 
 /// A file of the guest cache (kernels/cloud, initramfs-amd64, …), or nothing when it is not there.
 std::optional<std::string> guest_file(std::string_view name);

@@ -2,6 +2,7 @@
 
 #include <ucontext.h>
 
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -34,7 +35,7 @@ void set_host_gs(std::uint64_t base) {
 
 /// The signal handler's part of a fault in translated code.
 bool leave_translated_code(isa::HostRegisters registers, std::uint64_t vector) {
-  auto* env = reinterpret_cast<Env*>(registers[REG_RSP] - static_cast<long long>(offsetof(Env, slot)));
+  auto* env = std::bit_cast<Env*>(registers[REG_RSP] - static_cast<long long>(offsetof(Env, slot)));
   env->fault_pc = static_cast<std::uint64_t>(registers[REG_RIP]);
   env->fault_vector = vector;
   registers[REG_RIP] = reinterpret_cast<long long>(env->fault_resume);
@@ -411,7 +412,7 @@ const std::byte* Runner::handle_exit() {
     return nullptr;
   }
   if (reason == ExitReason::Lookup) return looked_up();
-  const auto* called_from = reinterpret_cast<const std::byte*>(views_->env().return_address);
+  const auto* called_from = std::bit_cast<const std::byte*>(views_->env().return_address);
   if (reason == ExitReason::ReadMiss) return missed(cache_.site_before(called_from), Access::Read);
   if (reason == ExitReason::WriteMiss) return missed(cache_.site_before(called_from), Access::Write);
   if (reason == ExitReason::Crossing) return interpreted(cache_.site_before(called_from));
@@ -456,7 +457,7 @@ const std::byte* Runner::interpreted(const Site& site) {
 const std::byte* Runner::looked_up() {
   const std::uint64_t target = views_->env().target;
   if (interpreter_->mode().code_64() && !x86::is_canonical(target)) {
-    undo_branch(cache_.site_before(reinterpret_cast<const std::byte*>(views_->env().return_address)));
+    undo_branch(cache_.site_before(std::bit_cast<const std::byte*>(views_->env().return_address)));
     return nullptr;
   }
   if (observer_ != nullptr) {
@@ -547,7 +548,7 @@ const std::byte* Runner::missed(const Site& site, Access access) {
 /// The guest's fault comes again, and is delivered, when the interpreter executes the instruction. Any other is ours.
 void Runner::host_fault() {
   const Env& env = views_->env();
-  const Block* block = cache_.block_at(reinterpret_cast<const std::byte*>(env.fault_pc));
+  const Block* block = cache_.block_at(std::bit_cast<const std::byte*>(env.fault_pc));
   if (block == nullptr || env.fault_vector == x86::vector::kPf || env.fault_vector == x86::vector::kUd) {
     log::error("dbt", "translated code raised exception {} at {:#x}", std::uint64_t{env.fault_vector},
                std::uint64_t{env.fault_pc});
