@@ -83,7 +83,7 @@ PagingRegisters Mmu::paging_registers() const {
   return PagingRegisters::of(state_, cpuid_.physical_address_bits(), cpuid_.has(CpuidModel::Feature::Page1Gb));
 }
 
-Mmu::Target Mmu::walk_and_fill(LinearAddress address, Access access, View view) {
+std::optional<Fault> Mmu::try_walk_and_fill(LinearAddress address, Access access, View view, Target& target) {
   ++stats_.misses;
   address = effective(address);
   WalkResult result{true, 0, address, memory::kPageShift, false, false};
@@ -91,11 +91,12 @@ Mmu::Target Mmu::walk_and_fill(LinearAddress address, Access access, View view) 
     ++stats_.walks;
     result = walk(memory_, paging_registers(), walk_request(address, access, view));
     if (result.code_modified) code_modified_ = true;
-    if (!result.ok) throw Fault{vector::kPf, true, result.error_code, address};
+    if (!result.ok) return Fault{vector::kPf, true, result.error_code, address};
   }
 
   std::byte* page = memory_.page(result.physical);
-  if (page == nullptr) return {nullptr, result.physical};
+  target = {nullptr, result.physical};
+  if (page == nullptr) return std::nullopt;
   if (access == Access::Write) memory_.prepare_write(result.physical);
   const LinearAddress linear_page = Tlb::page_of(address);
   const bool checked = checks_alignment_ && view == View::User;
@@ -106,7 +107,14 @@ Mmu::Target Mmu::walk_and_fill(LinearAddress address, Access access, View view) 
                            &memory_.code().lines_cell(memory_.page_index(result.physical)), result.page_shift,
                            result.global, access == Access::Write});
   }
-  return {page + page_offset(address), result.physical};
+  target.host = page + page_offset(address);
+  return std::nullopt;
+}
+
+Mmu::Target Mmu::walk_and_fill(LinearAddress address, Access access, View view) {
+  Target target{};
+  if (const std::optional<Fault> fault = try_walk_and_fill(address, access, view, target)) throw Fault(*fault);
+  return target;
 }
 
 Mmu::Target Mmu::translate(LinearAddress address, Access access, View view) {
@@ -268,10 +276,12 @@ Mmu::EnginePage Mmu::engine_page(LinearAddress address, Access access, View view
     return (access == Access::Write ? entry.write_tag : entry.read_tag) == Tlb::page_of(address);
   };
   if (!known()) {
-    const Target target = walk_and_fill(address, access, view);
+    Target target{};
+    if (std::optional<Fault> fault = try_walk_and_fill(address, access, view, target))
+      return {nullptr, 0, memory::kPageShift, false, fault};
     if (target.host == nullptr || !known()) return {};
   }
-  return {tlb.entry(address).host, tlb.physical_page(address), tlb.page_shift(address), tlb.global(address)};
+  return {tlb.entry(address).host, tlb.physical_page(address), tlb.page_shift(address), tlb.global(address), {}};
 }
 
 bool Mmu::fetches_from(LinearAddress address, GuestPhysical physical_page, View view) const {

@@ -12,6 +12,7 @@
 #include "x86/cpu_io.h"
 #include "x86/cpu_state.h"
 #include "x86/cpuid_model.h"
+#include "x86/fault.h"
 #include "x86/tlb.h"
 
 namespace doppel::x86 {
@@ -114,13 +115,14 @@ class Mmu {
   bool debug_translate(LinearAddress address, memory::GuestPhysical& physical) const;
 
   /// A page for an engine's own tables, with what decides how long it may stay there. `host` is null where accesses
-  /// have to come here each time: not RAM, or watched. Throws #PF. Engines that write through it keep the writer's
-  /// promises themselves but for prepare_write().
+  /// have to come here each time: not RAM, or watched; or where the access faults, which happens too often to be
+  /// thrown. Engines that write through it keep the writer's promises themselves but for prepare_write().
   struct EnginePage {
     std::byte* host = nullptr;
     memory::GuestPhysical physical = 0;
     unsigned page_shift = memory::kPageShift;
     bool global = false;
+    std::optional<Fault> fault;
   };
   EnginePage engine_page(LinearAddress address, Access access, View view);
   /// Whether code at this address is fetched from this physical page, and fetching it would change nothing: all
@@ -204,6 +206,7 @@ class Mmu {
 
   Target translate(LinearAddress address, Access access, View view);
   PagingRegisters paging_registers() const;
+  std::optional<Fault> try_walk_and_fill(LinearAddress address, Access access, View view, Target& target);
   Target walk_and_fill(LinearAddress address, Access access, View view);
   Targets translate_span(LinearAddress address, std::size_t size, Access access, View view);
   void read_target(const Target& target, std::span<std::byte> out);

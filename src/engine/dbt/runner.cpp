@@ -307,22 +307,21 @@ Block* Runner::block_at(std::uint64_t rip) {
     views_->jumps(user).flush_all();
     jump_mode_[user] = mode.key;
   }
-  try {
-    const x86::View view = user ? x86::View::User : x86::View::Supervisor;
-    const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(rip, Access::Execute, view);
-    Block* block = page.host == nullptr ? nullptr : translate_block(rip, page);
-    if (block == nullptr) {
-      interpret_next_ = true;
-      return nullptr;
-    }
-    if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(rip, page.page_shift));
-    target_is_global_ = page.global;
-    if (observer_ == nullptr) views_->jumps(user).put(rip, block->code, page.physical, page.global);
-    return block;
-  } catch (const x86::Fault& fault) {
-    exit_ = interpreter_->deliver(fault);
+  const x86::View view = user ? x86::View::User : x86::View::Supervisor;
+  const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(rip, Access::Execute, view);
+  if (page.fault) {
+    exit_ = interpreter_->deliver(*page.fault);
     return nullptr;
   }
+  Block* block = page.host == nullptr ? nullptr : translate_block(rip, page);
+  if (block == nullptr) {
+    interpret_next_ = true;
+    return nullptr;
+  }
+  if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(rip, page.page_shift));
+  target_is_global_ = page.global;
+  if (observer_ == nullptr) views_->jumps(user).put(rip, block->code, page.physical, page.global);
+  return block;
 }
 
 Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage& page) {
@@ -384,15 +383,11 @@ std::optional<x86::Mmu::EnginePage> Runner::page_behind(LinearAddress linear) {
   const Mode mode = interpreter_->mode();
   LinearAddress next = x86::Tlb::page_of(linear) + memory::kPageSize;
   if (!mode.code_64()) next &= 0xFFFF'FFFF;
-  try {
-    const x86::View view = mode.has(Mode::kUser) ? x86::View::User : x86::View::Supervisor;
-    const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(next, Access::Execute, view);
-    if (page.host == nullptr) return std::nullopt;
-    if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(next, page.page_shift));
-    return page;
-  } catch (const x86::Fault&) {
-    return std::nullopt;
-  }
+  const x86::View view = mode.has(Mode::kUser) ? x86::View::User : x86::View::Supervisor;
+  const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(next, Access::Execute, view);
+  if (page.host == nullptr) return std::nullopt;
+  if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(next, page.page_shift));
+  return page;
 }
 
 // --- Exits ---
@@ -519,30 +514,29 @@ const std::byte* Runner::missed(const Site& site, Access access) {
     interpret_next_ = true;
     return nullptr;
   }
-  try {
-    const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(linear, access, view);
-    const bool here = page.host != nullptr && !cpu_.mmu.code_modified() &&
-                      (access == Access::Read || shared_.writers.may_write(*this, page.physical));
-    if (!here) {
-      interpret_next_ = true;
-      return nullptr;
-    }
-    if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(linear, page.page_shift));
-    if (access == Access::Read) {
-      views_->reads(view).fill(linear, page.host, page.global);
-      ++stats_.read_fills;
-    } else {
-      views_->writes(view).fill(linear, page.host, page.global);
-      ++stats_.write_fills;
-    }
-    return site.block->code + site.resume;
-  } catch (const x86::Fault& fault) {
+  const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(linear, access, view);
+  if (page.fault) {
     // Other faults may go before this one: of alignment, or a pending one of x87. The interpreter finds out.
     constexpr LinearAddress kAlignment = 32;
     interpret_next_ = linear % kAlignment != 0 || site.touches_fpu;
-    if (!interpret_next_) raise(fault);
+    if (!interpret_next_) raise(*page.fault);
     return nullptr;
   }
+  const bool here = page.host != nullptr && !cpu_.mmu.code_modified() &&
+                    (access == Access::Read || shared_.writers.may_write(*this, page.physical));
+  if (!here) {
+    interpret_next_ = true;
+    return nullptr;
+  }
+  if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(linear, page.page_shift));
+  if (access == Access::Read) {
+    views_->reads(view).fill(linear, page.host, page.global);
+    ++stats_.read_fills;
+  } else {
+    views_->writes(view).fill(linear, page.host, page.global);
+    ++stats_.write_fills;
+  }
+  return site.block->code + site.resume;
 }
 
 /// The guest's fault comes again, and is delivered, when the interpreter executes the instruction. Any other is ours.
