@@ -1,11 +1,13 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "memory/guest_memory.h"
 #include "x86/tlb.h"
@@ -44,18 +46,19 @@ class JumpTable {
     const std::size_t slot = slot_of(address);
     if (slot == 0) return;
     const x86::LinearAddress linear_page = x86::Tlb::page_of(address);
-    (*entries_)[slot] = {~address + 1, code, linear_page};
     if (last_page_ != linear_page) {
       last_ = &pages_[linear_page];
       last_page_ = linear_page;
     }
-    last_->physical = physical_page;
+    if (last_->physical != physical_page) rename(linear_page, *last_, physical_page);
     last_->global = global;
     last_->slots.set(slot % kSlotsPerPage);
+    (*entries_)[slot] = {~address + 1, code, linear_page};
   }
 
   void flush_all() {
     drop_if([](x86::LinearAddress, const Page&) { return true; });
+    linear_pages_.clear();
   }
   /// The TLB has been flushed, or its entries that are not global. What leads into their pages is not dropped but asked
   /// after, once it is wanted again: most of it is as before.
@@ -82,7 +85,14 @@ class JumpTable {
   }
   /// Drops what leads into a page of RAM.
   void drop_physical(memory::GuestPhysical page) {
-    drop_if([page](x86::LinearAddress, const Page& known) { return known.physical == page; });
+    const auto names = linear_pages_.find(page);
+    if (names == linear_pages_.end()) return;
+    for (const x86::LinearAddress linear : names->second) {
+      if (const auto found = pages_.find(linear); found != pages_.end() && found->second.physical == page)
+        flush_page(linear);
+    }
+    linear_pages_.erase(names);
+    last_page_ = kNoPage;
   }
 
  private:
@@ -94,7 +104,7 @@ class JumpTable {
 
   /// A page that entries lead into, or did.
   struct Page {
-    memory::GuestPhysical physical = 0;
+    memory::GuestPhysical physical = ~memory::GuestPhysical{0};
     bool global = false;
     std::bitset<kSlotsPerPage> slots;  ///< that were filled
   };
@@ -107,6 +117,13 @@ class JumpTable {
       Entry& entry = (*entries_)[first + i];
       if (entry.page_base == linear_page && first + i != 0) entry.negated_address = 0;
     }
+  }
+  void rename(x86::LinearAddress linear_page, Page& page, memory::GuestPhysical physical) {
+    drop(linear_page, page);
+    page.slots.reset();
+    page.physical = physical;
+    std::vector<x86::LinearAddress>& names = linear_pages_[physical];
+    if (std::find(names.begin(), names.end(), linear_page) == names.end()) names.push_back(linear_page);
   }
   template <class Condition>
   void drop_if(Condition condition) {
@@ -123,6 +140,8 @@ class JumpTable {
 
   Entries* entries_ = nullptr;
   std::unordered_map<x86::LinearAddress, Page> pages_;
+  /// Where each of their physical pages is, or was.
+  std::unordered_map<memory::GuestPhysical, std::vector<x86::LinearAddress>> linear_pages_;
   x86::LinearAddress last_page_ = kNoPage;  ///< put into last; its entry in pages_:
   Page* last_ = nullptr;
   enum class Doubtful : std::uint8_t { None, Local, All } doubtful_ = Doubtful::None;
