@@ -32,8 +32,20 @@ void DeltaTable::fill(x86::LinearAddress address, const std::byte* host_page, bo
   const std::uint64_t delta = delta_of(address, host_page);
   if (entries_[index] == delta) return;
   if (filled() >= kMaxLogged) flush_all();
-  (global ? global_ : local_).push_back(x86::Tlb::page_of(address));
+  const x86::LinearAddress page = x86::Tlb::page_of(address);
+  if (global) {
+    log_global(page, host_page);
+  } else {
+    local_.push_back({page, host_page});
+  }
   entries_[index] = delta;
+}
+
+/// A page that is dropped and filled again and again is in the log once.
+void DeltaTable::log_global(x86::LinearAddress page, const std::byte* host_page) {
+  const auto [first, last] = global_.equal_range(host_page);
+  if (std::none_of(first, last, [page](const auto& known) { return known.second == page; }))
+    global_.emplace(host_page, page);
 }
 
 void DeltaTable::give_back_when_large() {
@@ -50,27 +62,28 @@ void DeltaTable::drop(x86::LinearAddress address) {
   if ((region_word(index) & region_bit(index)) != 0) entries_[index] = 0;
 }
 
-void DeltaTable::clear(std::vector<x86::LinearAddress>& log) {
-  for (const x86::LinearAddress address : log) entries_[index_of(address)] = 0;
-  log.clear();
-}
-
 void DeltaTable::flush_all() {
-  clear(global_);
-  clear(local_);
+  for (const auto& [host_page, page] : global_) entries_[index_of(page)] = 0;
+  global_.clear();
+  flush_non_global();
 }
 
 void DeltaTable::flush_non_global() {
-  clear(local_);
+  for (const Filled& filled : local_) entries_[index_of(filled.page)] = 0;
+  local_.clear();
 }
 
 void DeltaTable::drop_host_page(const std::byte* host_page) {
-  for (const auto* log : {&global_, &local_}) {
-    for (const x86::LinearAddress address : *log) {
-      std::uint64_t& entry = entries_[index_of(address)];
-      if (entry == delta_of(address, host_page)) entry = 0;
-    }
-  }
+  const auto drop = [&](x86::LinearAddress page) {
+    std::uint64_t& entry = entries_[index_of(page)];
+    if (entry == delta_of(page, host_page)) entry = 0;
+  };
+  const auto [first, last] = global_.equal_range(host_page);
+  std::for_each(first, last, [&](const auto& known) { drop(known.second); });
+  std::erase_if(local_, [&](const Filled& filled) {
+    if (filled.host_page == host_page) drop(filled.page);
+    return filled.host_page == host_page;
+  });
 }
 
 Result<std::unique_ptr<Views>> Views::create() {

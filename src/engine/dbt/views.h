@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
@@ -46,14 +47,20 @@ class DeltaTable {
   static std::uint64_t delta_of(x86::LinearAddress address, const std::byte* host_page) {
     return reinterpret_cast<std::uint64_t>(host_page) - x86::Tlb::page_of(address);
   }
-  void clear(std::vector<x86::LinearAddress>& log);
+  void log_global(x86::LinearAddress page, const std::byte* host_page);
   std::uint64_t& region_word(std::uint64_t index) const { return regions_[index >> kRegionShift >> 6]; }
   static std::uint64_t region_bit(std::uint64_t index) { return std::uint64_t{1} << (index >> kRegionShift & 63); }
   /// A guest that touches ever new places must not make the host commit ever more of the table.
   void give_back_when_large();
 
   std::uint64_t* entries_ = nullptr;
-  std::vector<x86::LinearAddress> global_, local_;  ///< pages filled since their last flush
+  // What was filled since its last flush. Global pages are many and stay: they are found by where they lead to.
+  struct Filled {
+    x86::LinearAddress page;
+    const std::byte* host_page;
+  };
+  std::unordered_multimap<const std::byte*, x86::LinearAddress> global_;
+  std::vector<Filled> local_;
   /// Which pieces of the table, a host page each, may be committed, by bit; reserved only, like the table.
   std::uint64_t* regions_ = nullptr;
   std::size_t committed_ = 0;
