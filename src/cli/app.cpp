@@ -10,6 +10,7 @@
 
 #include "base/version.h"
 #include "cli/attach.h"
+#include "cli/clone.h"
 #include "cli/completion.h"
 #include "cli/exec.h"
 #include "cli/exit_status.h"
@@ -18,6 +19,7 @@
 #include "cli/manage.h"
 #include "cli/message.h"
 #include "cli/run.h"
+#include "cli/snapshot.h"
 
 namespace doppel::cli {
 namespace {
@@ -43,6 +45,7 @@ it). Such a machine has a user network unless --net says otherwise.
 Examples:
   doppel run                                   a shell; leaving it, or Ctrl-a x, ends the machine
   doppel run -c 'make test' <input >output     one command; its input, output and exit status are doppel's
+  doppel run --from web:ready -c 'make test'   the same, in a machine that goes on from a snapshot
   doppel run /boot/vmlinuz --initrd /boot/initrd.img --append 'console=ttyS0 single'
   doppel run debian                            an image; log in as root
   doppel run debian -c 'apt-get update'        one command in it
@@ -65,6 +68,7 @@ struct Arguments {
   std::string name;
   std::string shell;
   ExecOptions exec;
+  CloneOptions clone;
   std::string source, destination;  ///< of cp
   bool as_json = false;
   bool names_only = false;
@@ -83,6 +87,10 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->add_option("-c,--command", options.command,
                    "run CMD in the built-in guest or an image, and exit with its status")
       ->type_name("CMD");
+  command
+      ->add_option("--from", options.from,
+                   "go on from a snapshot, the newest of that machine unless there is a TAG, instead of booting")
+      ->type_name("MACHINE[:TAG]");
   command->add_option("--initrd", options.initrds, "initial RAM disk; repeat for several")
       ->type_name("FILE")
       ->allow_extra_args(false);
@@ -120,10 +128,12 @@ void add_run(CLI::App& app, Arguments& arguments) {
   command->add_option("--mac", options.macs, "the MAC address of a network card; the first is for the first card")
       ->type_name("MAC")
       ->allow_extra_args(false);
-  command->add_option("-m,--memory", options.memory, "RAM, 64M or more; the built-in guest needs 80M")
-      ->type_name("SIZE")
-      ->capture_default_str();
-  command->add_option("--cpus", options.cpus, "processors, 1 to 16")->type_name("N")->capture_default_str();
+  const CLI::Option* const memory =
+      command->add_option("-m,--memory", options.memory, "RAM, 64M or more; the built-in guest needs 80M")
+          ->type_name("SIZE")
+          ->capture_default_str();
+  const CLI::Option* const cpus =
+      command->add_option("--cpus", options.cpus, "processors, 1 to 16")->type_name("N")->capture_default_str();
   command->add_option("--engine", options.engine, "what executes the guest: auto, dbt, interp or lockstep")
       ->type_name("NAME")
       ->capture_default_str();
@@ -155,7 +165,11 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->add_option("--log-file", options.log_file,
                    "where it says so; default: standard error, with --detach ~/.local/state/doppel/NAME.log")
       ->type_name("FILE");
-  command->callback([&arguments] { arguments.action = [&arguments] { return run(arguments.run); }; });
+  command->callback([&arguments, memory, cpus] {
+    arguments.run.memory_given = memory->count() != 0;
+    arguments.run.cpus_given = cpus->count() != 0;
+    arguments.action = [&arguments] { return run(arguments.run); };
+  });
 }
 
 CLI::App* add_for_names(CLI::App& app, Arguments& arguments, const char* name, const char* description,
@@ -234,6 +248,26 @@ void add_management(CLI::App& app, Arguments& arguments) {
   })->add_flag("--json", arguments.as_json, "as JSON");
 }
 
+void add_clone(CLI::App& app, Arguments& arguments) {
+  CLI::App* const command = app.add_subcommand("clone", "start machines that go on from another's state");
+  command->footer(
+      "\nThe clones run in the background, and share memory until they change it. Each has a name, MAC addresses and a "
+      "VM\n"
+      "generation identifier of its own; where an agent answers, a host name and machine-id as well. Published ports\n"
+      "stay with the machine that they were cloned from.");
+  command->add_option("MACHINE", arguments.clone.source, "a running machine, or a snapshot: MACHINE:TAG")->required();
+  command->add_option("-n,--number", arguments.clone.number, "how many")
+      ->type_name("N")
+      ->check(CLI::Range(1U, 1000U))
+      ->capture_default_str();
+  command->add_option("--name", arguments.clone.prefix, "call them PREFIX-1 and so on; default: the machine's name")
+      ->type_name("PREFIX");
+  command->add_option("--engine", arguments.clone.engine, "what executes the guests: auto, dbt or interp")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command->callback([&arguments] { arguments.action = [&arguments] { return clone_machine(arguments.clone); }; });
+}
+
 void add_completion(CLI::App& app, Arguments& arguments) {
   CLI::App* const command = app.add_subcommand("completion", "print a shell's completion script");
   command->footer("\nFor example: doppel completion bash >~/.local/share/bash-completion/completions/doppel");
@@ -288,6 +322,8 @@ int run_program(int argc, const char* const* argv) {
   add_run(app, arguments);
   add_management(app, arguments);
   add_exec(app, arguments);
+  add_clone(app, arguments);
+  const std::shared_ptr<void> snapshot_options = add_snapshot_commands(app, arguments.action);
   const std::shared_ptr<void> image_options = add_image_commands(app, arguments.action);
   add_completion(app, arguments);
   for (CLI::App* const command : app.get_subcommands({})) command->set_help_flag("-h,--help", "print this help");

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,9 +32,11 @@ void close_others(int one, int other) {
   for (; next < kLikely; ++next) ::close(next);
 }
 
-[[noreturn]] void guard(int pipe, int keep, const std::function<void()>& duty) {
+[[noreturn]] void guard(int pipe, int keep, const std::function<void()>& duty,
+                        const std::function<void(int)>& service) {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGTTOU}) std::signal(signal, SIG_IGN);
   close_others(pipe, keep);
+  if (service) service(pipe);
   char byte = 0;
   while (::read(pipe, &byte, 1) < 0 && errno == EINTR) {
   }
@@ -43,14 +46,16 @@ void close_others(int one, int other) {
 
 }  // namespace
 
-Result<Guardian> Guardian::start(const std::function<void()>& duty, int keep) {
+Result<Guardian> Guardian::start(const std::function<void()>& duty, int keep, const std::function<void(int)>& service) {
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return system_error("cannot create a pipe");
+  const int made =
+      service ? ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) : ::pipe2(ends.data(), O_CLOEXEC);
+  if (made != 0) return system_error("cannot create a pipe");
   const UniqueFd read_end(ends[0]);
   UniqueFd write_end(ends[1]);
   const pid_t process = ::fork();
   if (process < 0) return system_error("cannot start a guardian process");
-  if (process == 0) guard(read_end.get(), keep, duty);
+  if (process == 0) guard(read_end.get(), keep, duty, service);
   return Guardian(process, std::move(write_end));
 }
 

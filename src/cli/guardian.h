@@ -15,17 +15,22 @@ namespace doppel::cli {
 class Guardian {
  public:
   /// `keep` stays open in the guardian; no other descriptor does, or whoever reads this process's output would wait for
-  /// the guardian's end too.
-  static Result<Guardian> start(const std::function<void()>& duty, int keep = -1);
+  /// the guardian's end too. `service`, if there is one, is called before the duty with the guardian's end of a socket
+  /// of whole packets, and returns when the other end is closed.
+  static Result<Guardian> start(const std::function<void()>& duty, int keep = -1,
+                                const std::function<void(int socket)>& service = {});
   Guardian(Guardian&& other) noexcept;
   Guardian& operator=(Guardian&&) = delete;
   ~Guardian();
+
+  /// This process's end, where there is a service.
+  int socket() const { return pipe_.get(); }
 
  private:
   Guardian(pid_t process, UniqueFd pipe) : process_(process), pipe_(std::move(pipe)) {}
 
   pid_t process_;
-  UniqueFd pipe_;  ///< which nobody writes to: its end of file is this process's end
+  UniqueFd pipe_;  ///< its end of file is this process's end; or the socket, likewise
 };
 
 }  // namespace doppel::cli

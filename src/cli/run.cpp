@@ -13,11 +13,13 @@
 #include <filesystem>
 
 #include "base/log.h"
+#include "base/state_directory.h"
 #include "base/system_error.h"
 #include "cli/agent_client.h"
 #include "cli/endpoints.h"
 #include "cli/exec.h"
 #include "cli/exit_status.h"
+#include "cli/from_snapshot.h"
 #include "cli/guardian.h"
 #include "cli/manage.h"
 #include "cli/message.h"
@@ -29,6 +31,9 @@
 #include "debug/machine_target.h"
 #include "jail/jail.h"
 #include "jail/shared_directory.h"
+#include "snapshot/keeper.h"
+#include "snapshot/snapshotter.h"
+#include "snapshot/store.h"
 
 namespace doppel::cli {
 namespace {
@@ -52,21 +57,12 @@ TerminalFacts terminal_facts(const RunOptions& options) {
 /// Where a detached machine's own log goes when the user names no file: it outlives the machine, unlike the runtime
 /// directory. One a name, begun anew by each machine of that name.
 Result<std::string> detached_log_path(const std::string& name) {
-  const char* const state = std::getenv("XDG_STATE_HOME");
-  const char* const home = std::getenv("HOME");
-  std::filesystem::path directory;
-  if (state != nullptr && *state == '/') {
-    directory = state;
-  } else if (home != nullptr && *home == '/') {
-    directory = std::filesystem::path(home) / ".local/state";
-  } else {
-    return Error{"no place for the machine's log: set HOME, or name one with --log-file"};
-  }
-  directory /= "doppel";
+  const Result<std::string> directory = state_directory();
+  if (!directory) return Error{directory.error().message + "; or name a log with --log-file"};
   std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) return Error{fmt::format("cannot create {}: {}", directory.string(), error.message())};
-  return (directory / (name + ".log")).string();
+  std::filesystem::create_directories(*directory, error);
+  if (error) return Error{fmt::format("cannot create {}: {}", *directory, error.message())};
+  return *directory + "/" + name + ".log";
 }
 
 Result<void> configure_log(const RunOptions& options, const std::string& machine_name) {
@@ -102,15 +98,18 @@ class Debugging {
 };
 
 /// What tidies up when this process has ended: the user's terminal, and the machine's entry in the runtime directory,
-/// which a machine in its jail cannot reach. Nothing where there is neither.
+/// which a machine in its jail cannot reach. Nothing where there is neither. It keeps the machine's snapshots, too.
 Result<std::optional<Guardian>> start_guardian(const std::optional<TerminalMode>& terminal,
-                                               const Result<std::string>& runtime) {
+                                               const Result<std::string>& runtime,
+                                               const std::optional<snapshot::Store>& store) {
   if (!terminal && !runtime) return std::optional<Guardian>();
   const auto duty = [terminal, runtime] {
     if (terminal) terminal->restore(TCSANOW);
     if (runtime) control::Registry(*runtime).clean();
   };
-  Result<Guardian> guardian = Guardian::start(duty, terminal ? terminal->fd() : -1);
+  std::function<void(int)> keeper;
+  if (store) keeper = [&store](int socket) { snapshot::serve_keeper(socket, *store); };
+  Result<Guardian> guardian = Guardian::start(duty, terminal ? terminal->fd() : -1, keeper);
   if (!guardian) return guardian.error();
   return std::optional<Guardian>(*std::move(guardian));
 }
@@ -134,8 +133,30 @@ struct Hooks {
   std::function<void(const std::string& name)> on_running;
 };
 
+/// What a machine is made of.
+struct Start {
+  machine::MachineConfig config;
+  std::optional<snapshot::Manifest> base{};  ///< the snapshot that it goes on from
+};
+
+std::optional<snapshot::Store> snapshot_store() {
+  Result<snapshot::Store> store = snapshot::Store::of_user();
+  return store ? std::optional(*std::move(store)) : std::nullopt;
+}
+
+/// Snapshots are made of machines that others can reach.
+Result<std::unique_ptr<snapshot::Snapshotter>> make_snapshotter(machine::Machine& machine,
+                                                                const std::optional<Guardian>& guardian,
+                                                                std::optional<snapshot::Manifest> base) {
+  if (Result<void> bound = snapshot::Keeper(guardian->socket()).bind(machine.config().name); !bound) {
+    return bound.error();
+  }
+  return std::make_unique<snapshot::Snapshotter>(machine, guardian->socket(), std::move(base));
+}
+
 /// Everything after the options were found good, in the process that will be the machine.
-int run_machine(const RunOptions& options, machine::MachineConfig config, const Hooks& hooks) {
+int run_machine(const RunOptions& options, Start start, const Hooks& hooks) {
+  machine::MachineConfig& config = start.config;
   Result<Signals> signals = Signals::block();
   if (!signals) return fail(exit_status::kHostFailure, signals.error());
 
@@ -144,7 +165,8 @@ int run_machine(const RunOptions& options, machine::MachineConfig config, const 
   const std::optional<TerminalMode> mode = interactive ? TerminalMode::of(STDIN_FILENO) : std::nullopt;
   const Result<std::string> runtime = control::runtime_directory();
   // First, so that it works when all else has ended: the lock on the machine's name is to be free by then.
-  const Result<std::optional<Guardian>> guardian = start_guardian(mode, runtime);
+  const std::optional<snapshot::Store> store = runtime ? snapshot_store() : std::nullopt;
+  const Result<std::optional<Guardian>> guardian = start_guardian(mode, runtime, store);
   if (!guardian) return fail(exit_status::kHostFailure, guardian.error());
 
   std::optional<control::Registration> registration;
@@ -157,7 +179,7 @@ int run_machine(const RunOptions& options, machine::MachineConfig config, const 
     Result<Endpoints> opened = Endpoints::open(registration->paths());
     if (!opened) return fail(exit_status::kHostFailure, opened.error());
     endpoints.emplace(*std::move(opened));
-    if (!options.command) {
+    if (start.base ? start.base->vsock : !options.command) {
       Result<UniqueFd> vsock = control::listen_unix(registration->paths().vsock_socket());
       if (!vsock) return fail(exit_status::kHostFailure, vsock.error());
       config.vsock_listener = std::make_shared<UniqueFd>(*std::move(vsock));
@@ -168,6 +190,7 @@ int run_machine(const RunOptions& options, machine::MachineConfig config, const 
     // A sandbox without a writable directory: the machine runs all the same, and only doppel ps will not know it.
     log::info("cli", "no control socket: {}", runtime.error().message);
     config.name = "vm";
+    if (start.base && start.base->vsock) return fail(exit_status::kHostFailure, runtime.error());
   }
   if (const auto configured = configure_log(options, config.name); !configured) {
     return fail(exit_status::kUsage, configured.error());
@@ -208,8 +231,15 @@ int run_machine(const RunOptions& options, machine::MachineConfig config, const 
     }
   }
 
+  std::unique_ptr<snapshot::Snapshotter> snapshotter;
+  if (store) {
+    Result<std::unique_ptr<snapshot::Snapshotter>> made = make_snapshotter(**machine, *guardian, std::move(start.base));
+    if (!made) return fail(exit_status::kHostFailure, made.error());
+    snapshotter = *std::move(made);
+  }
+
   Session session({options, **machine, **main_loop, **output_loop, *signals, terminal ? &*terminal : nullptr,
-                   std::move(endpoints)});
+                   std::move(endpoints), snapshotter.get()});
   if (jail) {
     if (const auto sealed = jail->seal(jail_needs(options, (*machine)->config())); !sealed) {
       return fail(exit_status::kHostFailure,
@@ -251,7 +281,7 @@ Started await_start(pid_t child, const UniqueFd& from_child) {
 }
 
 /// Goes on in the starter once the guest runs; in the machine's process it does not return.
-Started start_in_background(const RunOptions& options, machine::MachineConfig config, Tie tie) {
+Started start_in_background(const RunOptions& options, Start start, Tie tie) {
   const auto failed = [](const Error& error) { return Started{{}, fail(exit_status::kHostFailure, error)}; };
   // For the time when files can no longer be opened.
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -282,7 +312,7 @@ Started start_in_background(const RunOptions& options, machine::MachineConfig co
     }
     return {};
   };
-  std::exit(run_machine(options, std::move(config), {in_jail, on_running}));
+  std::exit(run_machine(options, std::move(start), {in_jail, on_running}));
 }
 
 /// A guest that boots from a disk may take its time, on a busy host more of it.
@@ -297,7 +327,7 @@ constexpr const char* kWhenReady =
 int run_command(const ImageRun& image, const std::string& command, machine::MachineConfig config) {
   RunOptions options = image.options;
   options.detach = true;
-  const Started machine = start_in_background(options, std::move(config), Tie::Starter);
+  const Started machine = start_in_background(options, {std::move(config)}, Tie::Starter);
   if (machine.name.empty()) return machine.status;
   const Result<control::RunningVm> vm = find_running(machine.name);
   if (!vm) return fail(exit_status::kNoCommandEnd, Error{"the machine ended before the command could start"});
@@ -312,6 +342,30 @@ int run_command(const ImageRun& image, const std::string& command, machine::Mach
   return status;
 }
 
+/// -c in a machine that goes on from a snapshot: its agent runs the command, and the machine ends with this process.
+int run_command_from_snapshot(const RunOptions& options, Start start) {
+  RunOptions of_machine = options;
+  of_machine.detach = true;
+  of_machine.command.reset();
+  const Started machine = start_in_background(of_machine, std::move(start), Tie::Starter);
+  if (machine.name.empty()) return machine.status;
+  return exec_in_guest({.name = machine.name, .command = {"sh", "-c", *options.command}, .interactive = true});
+}
+
+int run_from_snapshot(const RunOptions& options) {
+  Result<SnapshotStart> from = make_config_from_snapshot(options);
+  if (!from) return fail(exit_status::kUsage, from.error());
+  Start start{std::move(from->config), std::move(from->manifest)};
+  if (options.command && !start.base->vsock) {
+    return fail(exit_status::kUsage, Error{"-c: the machine of this snapshot has no agent that would run a command"});
+  }
+  if (options.command) return run_command_from_snapshot(options, std::move(start));
+  if (!options.detach) return run_machine(options, std::move(start), {});
+  const Started started = start_in_background(options, std::move(start), Tie::Own);
+  if (!started.name.empty()) fmt::print("{}\n", started.name);
+  return started.status;
+}
+
 }  // namespace
 
 int run(const RunOptions& options) {
@@ -324,14 +378,15 @@ int run(const RunOptions& options) {
   if (options.jail != "on" && options.jail != "off") {
     return fail(exit_status::kUsage, Error{fmt::format("--jail {}: use on or off", options.jail)});
   }
+  if (!options.from.empty()) return run_from_snapshot(options);
   Result<std::optional<ImageRun>> image = resolve_image(options);
   if (!image) return fail(exit_status::kUsage, image.error());
   const RunOptions& effective = *image ? (**image).options : options;
   Result<machine::MachineConfig> config = make_config(effective, terminal_facts(options));
   if (!config) return fail(exit_status::kUsage, config.error());
   if (*image && options.command) return run_command(**image, *options.command, *std::move(config));
-  if (!options.detach) return run_machine(effective, *std::move(config), {});
-  const Started started = start_in_background(effective, *std::move(config), Tie::Own);
+  if (!options.detach) return run_machine(effective, {*std::move(config)}, {});
+  const Started started = start_in_background(effective, {*std::move(config)}, Tie::Own);
   if (started.name.empty()) return started.status;
   fmt::print("{}\n", started.name);
   return exit_status::kSuccess;

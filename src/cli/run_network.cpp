@@ -67,6 +67,7 @@ Result<NetworkConfig> parse_network(const std::string& text) {
   Result<net::TapInterface> tap = net::TapInterface::open(interface);
   if (!tap) return tap.error();
   network.tap = std::make_shared<net::TapInterface>(*std::move(tap));
+  network.interface = interface;
   return network;
 }
 

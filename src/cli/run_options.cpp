@@ -41,37 +41,6 @@ std::uint64_t host_memory() {
   return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-Result<std::uint64_t> parse_memory(const std::string& text, bool embedded_guest) {
-  const Result<std::uint64_t> size = parse_size(text);
-  if (!size) return Error{"--memory: " + size.error().message};
-  if (*size < machine::kMinMemory) {
-    return Error{fmt::format("--memory {}: a machine needs at least {}", text, format_size(machine::kMinMemory))};
-  }
-  if (embedded_guest && *size < kEmbeddedGuestMemory) {
-    return Error{
-        fmt::format("--memory {}: the built-in guest needs at least {}", text, format_size(kEmbeddedGuestMemory))};
-  }
-  if (*size > host_memory()) {
-    return Error{fmt::format("--memory {}: this host has {}; use less", text, format_size(host_memory()))};
-  }
-  return *size / kMemoryStep * kMemoryStep;
-}
-
-Result<unsigned> parse_cpus(const std::string& text) {
-  unsigned cpus = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), cpus);
-  if (error == std::errc{} && end == text.data() + text.size() && cpus >= 1 && cpus <= machine::kMaxCpus) return cpus;
-  return Error{fmt::format("--cpus {}: a machine has 1 to {} processors", text, machine::kMaxCpus)};
-}
-
-Result<machine::EngineKind> parse_engine(const std::string& text) {
-  const auto* const found = std::ranges::find(kEngines, text, &EngineName::name);
-  if (found != kEngines.end()) return found->kind;
-  std::string names;
-  for (const EngineName& engine : kEngines) names += fmt::format("{}{}", names.empty() ? "" : ", ", engine.name);
-  return Error{fmt::format("--engine {}: there are {}", text, names)};
-}
-
 Result<BootFile> read_boot_file(const std::string& path) {
   Result<std::vector<std::byte>> bytes = read_file(path);
   if (!bytes) return bytes.error();
@@ -153,6 +122,37 @@ std::string make_command_line(const RunOptions& options, const TerminalFacts& te
 }
 
 }  // namespace
+
+Result<std::uint64_t> parse_memory(const std::string& text, bool embedded_guest) {
+  const Result<std::uint64_t> size = parse_size(text);
+  if (!size) return Error{"--memory: " + size.error().message};
+  if (*size < machine::kMinMemory) {
+    return Error{fmt::format("--memory {}: a machine needs at least {}", text, format_size(machine::kMinMemory))};
+  }
+  if (embedded_guest && *size < kEmbeddedGuestMemory) {
+    return Error{
+        fmt::format("--memory {}: the built-in guest needs at least {}", text, format_size(kEmbeddedGuestMemory))};
+  }
+  if (*size > host_memory()) {
+    return Error{fmt::format("--memory {}: this host has {}; use less", text, format_size(host_memory()))};
+  }
+  return *size / kMemoryStep * kMemoryStep;
+}
+
+Result<unsigned> parse_cpus(const std::string& text) {
+  unsigned cpus = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), cpus);
+  if (error == std::errc{} && end == text.data() + text.size() && cpus >= 1 && cpus <= machine::kMaxCpus) return cpus;
+  return Error{fmt::format("--cpus {}: a machine has 1 to {} processors", text, machine::kMaxCpus)};
+}
+
+Result<machine::EngineKind> parse_engine(const std::string& text) {
+  const auto* const found = std::ranges::find(kEngines, text, &EngineName::name);
+  if (found != kEngines.end()) return found->kind;
+  std::string names;
+  for (const EngineName& engine : kEngines) names += fmt::format("{}{}", names.empty() ? "" : ", ", engine.name);
+  return Error{fmt::format("--engine {}: there are {}", text, names)};
+}
 
 bool runs_embedded_shell(const RunOptions& options) {
   return options.kernel.empty() && options.initrds.empty() && !options.command;

@@ -18,6 +18,10 @@ struct RunOptions {
   std::optional<std::string> append{};
   std::optional<std::string> command{};  ///< of -c
 
+  std::string from{};         ///< the snapshot to go on from; empty: the kernel boots
+  bool memory_given = false;  ///< the user has said how much, and how many
+  bool cpus_given = false;
+
   std::vector<std::string> disks{};   ///< of --disk, as written
   std::vector<std::string> nets{};    ///< of --net
   std::vector<std::string> macs{};    ///< of --mac
@@ -54,6 +58,11 @@ struct TerminalFacts {
 /// Checks everything that can be checked without building a machine, and reads the files. Errors are the user's to
 /// mend.
 Result<machine::MachineConfig> make_config(const RunOptions& options, const TerminalFacts& terminal);
+
+Result<machine::EngineKind> parse_engine(const std::string& text);
+/// `embedded_guest`: which needs more than a machine does.
+Result<std::uint64_t> parse_memory(const std::string& text, bool embedded_guest);
+Result<unsigned> parse_cpus(const std::string& text);
 
 /// Whether the shell of the embedded guest is what its console shows.
 bool runs_embedded_shell(const RunOptions& options);

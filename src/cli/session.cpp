@@ -41,7 +41,7 @@ Session::Session(Parts parts)
       loop_(parts_.main_loop),
       output_loop_(parts_.output_loop),
       machine_(parts_.machine),
-      vm_(parts_.machine),
+      vm_(parts_.machine, parts_.snapshotter),
       console_input_(loop_, port_of(machine_, port::kConsole)),
       command_input_(loop_, port_of(machine_, port::kInputOutput)),
       console_(loop_, console_input_),

@@ -40,6 +40,7 @@ class Session {
     Signals& signals;
     RawTerminal* terminal;               ///< nullptr: standard input is no terminal, or not the guest's console
     std::optional<Endpoints> endpoints;  ///< nothing: nobody else can reach this machine
+    snapshot::Snapshotter* snapshotter;  ///< nullptr: there is no place for snapshots
   };
   explicit Session(Parts parts);
   ~Session();

@@ -116,13 +116,55 @@ HttpResponse get_stats(const HttpRequest& /*request*/, Vm& vm) {
   return ok(vm.stats());
 }
 
+HttpResponse put_snapshot_create(const HttpRequest& request, Vm& vm) {
+  const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= 8; };
+  const json body = json::parse(request.body, shallow, /*allow_exceptions=*/false);
+  if (!body.is_object()) return fault(400, R"(the body must be {"tag": "…"})");
+  snapshot::CreateOptions options;
+  for (const auto& [key, value] : body.items()) {
+    if (key == "tag" && value.is_string()) {
+      options.tag = value.get<std::string>();
+    } else if (key == "snapshot_type" && (value == "Full" || value == "Diff")) {
+      options.full = value == "Full";
+    } else if (key == "snapshot_path" || key == "mem_file_path") {
+      return fault(400, "a machine in its jail opens no files: name the snapshot by its tag");
+    } else {
+      return fault(400, fmt::format("unknown or wrong member {}: there are tag and snapshot_type", key));
+    }
+  }
+  if (options.tag.empty()) return fault(400, R"(the body must be {"tag": "…"})");
+  HttpResponse response;
+  response.later = [&vm, options](const std::function<void(HttpResponse)>& answer) {
+    const Result<void> begun =
+        vm.snapshot(options, [answer, tag = options.tag](const Result<snapshot::CreateReport>& report) {
+          if (!report) return answer(fault(400, report.error().message));
+          using std::chrono::microseconds;
+          answer(ok({{"tag", tag},
+                     {"stopped_us", std::chrono::duration_cast<microseconds>(report->stopped).count()},
+                     {"stored_bytes", report->stored_bytes},
+                     {"incremental", report->incremental}}));
+        });
+    if (!begun) answer(fault(400, begun.error().message));
+  };
+  return response;
+}
+
+HttpResponse put_snapshot_load(const HttpRequest& /*request*/, Vm& /*vm*/) {
+  return fault(400, "the machine has been started already: doppel snapshot restore starts it anew from a snapshot");
+}
+
+HttpResponse get_snapshot(const HttpRequest& /*request*/, Vm& vm) {
+  const snapshot::Snapshotter::Progress progress = vm.snapshot_progress();
+  return ok({{"active", progress.active}, {"pages", progress.pages}, {"pages_done", progress.pages_done}});
+}
+
 struct Route {
   std::string_view method;
   std::string_view target;
   HttpResponse (*handler)(const HttpRequest&, Vm&);
 };
 
-constexpr std::array<Route, 11> kRoutes{{
+constexpr std::array<Route, 14> kRoutes{{
     {"GET", "/", get_instance},
     {"GET", "/version", get_version},
     {"GET", "/vm/config", get_config},
@@ -134,6 +176,9 @@ constexpr std::array<Route, 11> kRoutes{{
     {"PUT", "/vm/kill", put_kill},
     {"GET", "/vm/inspect", get_inspect},
     {"GET", "/vm/stats", get_stats},
+    {"PUT", "/snapshot/create", put_snapshot_create},
+    {"PUT", "/snapshot/load", put_snapshot_load},
+    {"GET", "/snapshot", get_snapshot},
 }};
 
 }  // namespace

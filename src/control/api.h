@@ -13,6 +13,9 @@ namespace doppel::control {
 ///     PUT   /actions                       {"action_type": "InstanceStart" | "SendCtrlAltDel" | "SendBreak" |
 ///     "FlushMetrics"} PATCH /vm                            {"state": "Paused" | "Resumed"} PUT   /vm/stop · /vm/kill
 ///     the power button; the plug GET   /vm/inspect · /vm/stats        state by name; counters
+///     PUT   /snapshot/create               {"tag": "…", "snapshot_type": "Full" | "Diff"}, Diff unless given; answered
+///                                          when the snapshot is there, with what it cost
+///     GET   /snapshot                      how far that has come
 HttpResponse answer(const HttpRequest& request, Vm& vm);
 
 }  // namespace doppel::control

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -22,7 +23,9 @@ struct HttpRequest {
 
 struct HttpResponse {
   int status = 204;
-  std::string body;  ///< JSON; empty with 204
+  std::string body{};  ///< JSON; empty with 204
+  /// Where this is set, the answer is yet to come: it is called with what takes the answer, once, in any thread.
+  std::function<void(std::function<void(HttpResponse)> answer)> later{};
 };
 
 struct ParsedRequest {

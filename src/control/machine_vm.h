@@ -10,7 +10,9 @@ namespace doppel::control {
 /// A Machine as the control socket sees it.
 class MachineVm : public Vm {
  public:
-  explicit MachineVm(machine::Machine& machine) : machine_(machine) {}
+  /// Without a snapshotter, the machine has nowhere to put a snapshot.
+  MachineVm(machine::Machine& machine, snapshot::Snapshotter* snapshotter)
+      : machine_(machine), snapshotter_(snapshotter) {}
 
   std::string name() const override;
   std::string state() const override;
@@ -24,9 +26,12 @@ class MachineVm : public Vm {
   void send_break() override { machine_.send_serial_break(0); }
   bool set_balloon(std::uint64_t bytes) override { return machine_.set_balloon(bytes); }
   void kill() override { machine_.stop(); }
+  Result<void> snapshot(snapshot::CreateOptions options, snapshot::Snapshotter::Done done) override;
+  snapshot::Snapshotter::Progress snapshot_progress() const override;
 
  private:
   machine::Machine& machine_;
+  snapshot::Snapshotter* const snapshotter_;
   /// Pauses nest, and a debugger has its own: this one is the control socket's.
   bool paused_here_ = false;
 };

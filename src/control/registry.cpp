@@ -18,12 +18,11 @@
 #include <filesystem>
 #include <memory>
 
+#include "base/plain_name.h"
 #include "base/system_error.h"
 
 namespace doppel::control {
 namespace {
-
-constexpr std::size_t kMaxName = 63;
 
 bool is_directory(const std::string& path) {
   std::error_code ignored;
@@ -92,17 +91,11 @@ Result<std::string> runtime_directory() {
 }
 
 Result<void> check_vm_name(std::string_view name) {
-  const auto alphanumeric = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-  };
-  const bool good =
-      !name.empty() && name.size() <= kMaxName && alphanumeric(name.front()) &&
-      std::ranges::all_of(name, [&](char c) { return alphanumeric(c) || c == '-' || c == '_' || c == '.'; });
-  if (good) return {};
+  if (is_plain_name(name)) return {};
   return Error{
       fmt::format("\"{}\" cannot be a machine's name: use up to {} letters, digits, '-', '_' and '.', beginning "
                   "with a letter or digit",
-                  name, kMaxName)};
+                  name, kMaxPlainName)};
 }
 
 Registration::Registration(std::string name, VmPaths paths, UniqueFd pid_file)

@@ -22,6 +22,7 @@ HttpServer::HttpServer(EventLoop& loop, UniqueFd listener, Handler handler)
 }
 
 HttpServer::~HttpServer() {
+  *alive_ = false;
   loop_.forget(listener_.get());
   while (!connections_.empty()) close(connections_.begin()->first);
 }
@@ -33,6 +34,7 @@ void HttpServer::accept_all() {
     const int number = fd.get();
     Connection& connection = connections_[number];
     connection.fd = std::move(fd);
+    connection.number = ++last_number_;
     restart_timer(connection);
     loop_.watch(number, POLLIN, [this, number](short events) { on_ready(number, events); });
   }
@@ -75,7 +77,8 @@ bool HttpServer::receive(Connection& connection) {
 
 /// Answers the requests that are complete, one after the other.
 void HttpServer::serve(Connection& connection) {
-  while (connection.to_send.empty() && !connection.close_when_sent && !connection.received.empty()) {
+  while (connection.to_send.empty() && !connection.waiting && !connection.close_when_sent &&
+         !connection.received.empty()) {
     const ParsedRequest parsed = parse_request(connection.received);
     switch (parsed.status) {
       case ParsedRequest::Status::Incomplete:
@@ -89,14 +92,37 @@ void HttpServer::serve(Connection& connection) {
         connection.close_when_sent = true;
         return;
       case ParsedRequest::Status::Complete:
-        connection.to_send = format_response(handler_(parsed.request), parsed.request.keep_alive);
-        connection.close_when_sent = !parsed.request.keep_alive;
         connection.told_to_continue = false;
         connection.received.erase(0, parsed.consumed);
-        restart_timer(connection);
-        if (!send(connection)) connection.close_when_sent = true;
+        answer(connection, handler_(parsed.request), parsed.request.keep_alive);
     }
   }
+}
+
+void HttpServer::answer(Connection& connection, HttpResponse response, bool keep_alive) {
+  if (response.later) {
+    connection.waiting = true;
+    loop_.cancel(connection.timer);
+    response.later([this, alive = alive_, fd = connection.fd.get(), number = connection.number,
+                    keep_alive](const HttpResponse& late) {
+      loop_.post([this, alive, fd, number, late, keep_alive] {
+        if (*alive) answer_later(fd, number, late, keep_alive);
+      });
+    });
+    return;
+  }
+  connection.to_send = format_response(response, keep_alive);
+  connection.close_when_sent = !keep_alive;
+  restart_timer(connection);
+  if (!send(connection)) connection.close_when_sent = true;
+}
+
+void HttpServer::answer_later(int fd, std::uint64_t number, const HttpResponse& response, bool keep_alive) {
+  const auto found = connections_.find(fd);
+  if (found == connections_.end() || found->second.number != number) return;
+  found->second.waiting = false;
+  answer(found->second, response, keep_alive);
+  on_ready(fd, 0);
 }
 
 /// False when the other side is gone.

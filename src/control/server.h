@@ -34,12 +34,16 @@ class HttpServer {
     bool close_when_sent = false;
     bool told_to_continue = false;
     EventLoop::TimerId timer = 0;
+    std::uint64_t number = 0;  ///< unlike `fd`, no other connection's ever
+    bool waiting = false;      ///< for an answer that comes later
   };
 
   void accept_all();
   void on_ready(int fd, short events);
   bool receive(Connection& connection);
   void serve(Connection& connection);
+  void answer(Connection& connection, HttpResponse response, bool keep_alive);
+  void answer_later(int fd, std::uint64_t number, const HttpResponse& response, bool keep_alive);
   bool send(Connection& connection);
   void restart_timer(Connection& connection);
   void close(int fd);
@@ -48,6 +52,8 @@ class HttpServer {
   UniqueFd listener_;
   Handler handler_;
   std::map<int, Connection> connections_;
+  std::uint64_t last_number_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< for answers that come too late
 };
 
 }  // namespace doppel::control

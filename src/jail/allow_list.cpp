@@ -29,6 +29,8 @@ constexpr auto kMachine = std::to_array<Rule>({
     {SCMP_SYS(readv)},
     {SCMP_SYS(writev)},
     {SCMP_SYS(lseek)},
+    {SCMP_SYS(pread64)},
+    {SCMP_SYS(pwrite64)},
     {SCMP_SYS(ftruncate)},
     {SCMP_SYS(fstat)},
     when(SCMP_SYS(newfstatat), 3, AT_EMPTY_PATH),
@@ -126,8 +128,6 @@ constexpr auto kDebugger = std::to_array<Rule>({
 
 // Images are open and io_uring's rings set up before: io_uring_setup would make rings that no filter sees through.
 constexpr auto kStorage = std::to_array<Rule>({
-    {SCMP_SYS(pread64)},
-    {SCMP_SYS(pwrite64)},
     {SCMP_SYS(preadv)},
     {SCMP_SYS(pwritev)},
     {SCMP_SYS(preadv2)},

@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "engine/engine.h"
+#include "machine/saved_machine.h"
 #include "net/tap.h"
 #include "net/user_network.h"
 #include "storage/disk.h"
@@ -44,7 +45,8 @@ struct NetworkConfig {
   enum class Kind : std::uint8_t { User, Tap } kind = Kind::User;
   net::UserNetworkConfig user;
   std::shared_ptr<net::TapInterface> tap;          ///< of Kind::Tap
-  std::optional<std::array<std::uint8_t, 6>> mac;  ///< random if not given
+  std::string interface {};                        ///< its name
+  std::optional<std::array<std::uint8_t, 6>> mac;  ///< random if not given, from Machine::create on
 };
 
 /// A directory of the host for the guest: a virtio file system.
@@ -80,6 +82,9 @@ struct MachineConfig {
 
   /// A guest's reboot ends the machine instead (Outcome::Reset).
   bool no_reboot = false;
+
+  /// What the machine goes on from, which the rest of this must fit; none: it boots the kernel.
+  std::shared_ptr<const SavedMachine> saved;
 };
 
 }  // namespace doppel::machine

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "base/log.h"
 #include "machine/debug_log.h"
 #include "machine/guest_loader.h"
+#include "machine/machine_state.h"
 #include "machine/panic_watch.h"
 #include "machine/platform.h"
 #include "machine/requests.h"
@@ -84,13 +87,16 @@ class Machine::Impl {
   Result<void> build();
   Result<Outcome> run();
   Result<void> load();
+  Result<void> load_clock();
+  Result<void> load_saved();
+  SavedState save();
   void pause();
   void resume();
   void on_exit(unsigned index, const engine::Exit& exit);
   void kick();
   std::string describe_position(unsigned index);
 
-  const MachineConfig config;
+  MachineConfig config;  ///< as it was asked for, but for boot files that are read late
   const Identity identity = Identity::random();
   const x86::CpuidModel cpuid;
   time::VmClock clock;
@@ -105,6 +111,7 @@ class Machine::Impl {
   std::mutex listener_mutex;
   std::function<void(unsigned, const engine::Exit&)> debug_listener;
   std::atomic<State> life{State::Created};
+  std::chrono::steady_clock::time_point stopped_since;  ///< while the gate is closed
 };
 
 Result<void> Machine::Impl::build() {
@@ -154,7 +161,50 @@ Result<void> Machine::Impl::build() {
   return {};
 }
 
+/// Before the platform is built, for devices look at the clock then.
+Result<void> Machine::Impl::load_clock() {
+  if (config.saved == nullptr) return {};
+  return state::load(config.saved->state.clock, [this](state::Visitor& v) { clock.describe(v); });
+}
+
+Result<void> Machine::Impl::load_saved() {
+  for (const SavedMachine::RamPiece& piece : config.saved->ram) {
+    const Result<void> mapped =
+        platform->memory().map_contents(piece.file->get(), piece.offset, piece.page, piece.bytes);
+    if (!mapped) return mapped;
+  }
+  std::vector<ProcessorState> states(config.cpus);
+  if (Result<void> loaded = load_components(config.saved->state.components, states, platform->devices()); !loaded) {
+    return loaded;
+  }
+  for (unsigned i = 0; i < config.cpus; ++i) {
+    x86::Attention& attention = processors[i]->vcpu.attention();
+    attention.clear(ProcessorState::kSignals);
+    if ((states[i].attention & x86::Attention::kSipi) != 0) attention.post_sipi(states[i].sipi_vector);
+    attention.set(states[i].attention | x86::Attention::kInterrupt);
+    processors[i]->vcpu.runner().load(states[i].cpu);
+  }
+  platform->memory().dirty().collect_bits();
+  // The guest is another machine now, and shall know (random numbers, mostly).
+  platform->vm_gen_id().change(std::bit_cast<devices::VmGenId::Guid>(identity.vm_generation_id));
+  return {};
+}
+
+SavedState Machine::Impl::save() {
+  std::vector<ProcessorState> states(config.cpus);
+  for (unsigned i = 0; i < config.cpus; ++i) {
+    Vcpu& vcpu = processors[i]->vcpu;
+    vcpu.runner().store(states[i].cpu);
+    states[i].attention = vcpu.attention().pending() & ProcessorState::kSignals;
+    states[i].sipi_vector = vcpu.attention().sipi_vector();
+  }
+  return {state::save([this](state::Visitor& v) { clock.describe(v); }), save_components(states, platform->devices())};
+}
+
 Result<void> Machine::Impl::load() {
+  if (config.saved != nullptr && config.saved->load_boot_files) {
+    if (Result<void> read = config.saved->load_boot_files(config); !read) return read;
+  }
   const Result<x86::CpuState> boot_processor = load_guest(platform->memory(), config, identity);
   if (!boot_processor) return boot_processor.error();
   for (unsigned i = 0; i < config.cpus; ++i) {
@@ -171,7 +221,9 @@ void Machine::Impl::kick() {
 }
 
 void Machine::Impl::pause() {
+  const auto began = std::chrono::steady_clock::now();
   if (!gate.close()) return;
+  stopped_since = began;
   clock.pause();
   platform->pause_devices();
 }
@@ -218,6 +270,8 @@ Result<Outcome> Machine::Impl::run() {
         debug_listener(stop->vcpu, stop->exit);
         continue;  // the listener resumes
       }
+    } else if (const auto* task = std::get_if<Requests::Task>(&request)) {
+      (*task)();
     } else {
       if (config.no_reboot) {
         life = State::Ended;
@@ -237,9 +291,14 @@ Machine::~Machine() = default;
 
 Result<std::unique_ptr<Machine>> Machine::create(MachineConfig config) {
   if (Result<void> valid = check(config); !valid) return valid.error();
+  for (NetworkConfig& network : config.networks) {
+    if (!network.mac) network.mac = random_mac();
+  }
   auto impl = std::make_unique<Impl>(std::move(config));
+  if (Result<void> loaded = impl->load_clock(); !loaded) return loaded.error();
   if (Result<void> built = impl->build(); !built) return Error{built.error().message, /*of_host=*/true};
-  if (Result<void> loaded = impl->load(); !loaded) return loaded.error();
+  const bool from_saved = impl->config.saved != nullptr;
+  if (Result<void> loaded = from_saved ? impl->load_saved() : impl->load(); !loaded) return loaded.error();
   return std::unique_ptr<Machine>(new Machine(std::move(impl)));
 }
 
@@ -292,6 +351,22 @@ void Machine::send_serial_break(unsigned port) {
 }
 void Machine::set_serial_input_space(unsigned port, std::function<void()> on_input_space) {
   impl_->platform->serial(port).set_on_space(std::move(on_input_space));
+}
+
+void Machine::while_stopped(std::function<void()> work) {
+  impl_->requests.post(std::move(work));
+}
+std::chrono::steady_clock::time_point Machine::stopped_since() const {
+  return impl_->stopped_since;
+}
+SavedState Machine::save() {
+  return impl_->save();
+}
+void Machine::forget_write_rights() {
+  for (const auto& processor : impl_->processors) processor->vcpu.runner().flush_translations();
+}
+memory::GuestMemory& Machine::memory() {
+  return impl_->platform->memory();
 }
 
 const MachineConfig& Machine::config() const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -12,6 +13,8 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "machine/config.h"
+#include "machine/saved_machine.h"
+#include "memory/guest_memory.h"
 
 namespace doppel::machine {
 
@@ -36,8 +39,9 @@ inline constexpr unsigned kSerialPorts = 4;
 /// A whole system VM: memory, processors, devices and the threads that run them. The only place where the rooms are
 /// wired together.
 ///
-/// create() builds it and loads the guest's kernel. One thread, the owner, calls run() and stays there until the
-/// machine ends. All other functions may be called by any thread that is not a vCPU's, before and during run().
+/// create() builds it and loads the guest's kernel, or what was saved of another machine. One thread, the owner, calls
+/// run() and stays there until the machine ends. All other functions may be called by any thread that is not a vCPU's,
+/// before and during run().
 class Machine {
  public:
   /// Errors are the user's to mend, or Error::of_host.
@@ -76,6 +80,18 @@ class Machine {
   void send_serial_break(unsigned port);
   /// Called, in a vCPU thread, when a port that refused bytes has room again. Set before run().
   void set_serial_input_space(unsigned port, std::function<void()> on_input_space);
+
+  // --- Saving ---
+  /// Has `work` called in the owner's thread while all processors and devices stand still; never, if the machine ends
+  /// before that.
+  void while_stopped(std::function<void()> work);
+  /// In while_stopped: when the processors were asked to stop.
+  std::chrono::steady_clock::time_point stopped_since() const;
+  /// In while_stopped: everything but RAM, in a form that any engine and any host can go on from.
+  SavedState save();
+  /// In while_stopped: from now on RAM's WriteObserver is told before any page is written for the first time.
+  void forget_write_rights();
+  memory::GuestMemory& memory();
 
   // --- Looking inside ---
   const MachineConfig& config() const;

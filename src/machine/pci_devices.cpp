@@ -26,14 +26,6 @@ namespace virtio = devices::virtio;
 
 namespace {
 
-/// Locally administered, of one station (IEEE 802, 8.2).
-virtio::MacAddress random_mac() {
-  virtio::MacAddress mac{};
-  [[maybe_unused]] const ssize_t got = ::getrandom(mac.data(), mac.size(), 0);
-  mac[0] = static_cast<std::uint8_t>((mac[0] & 0xFC) | 0x02);
-  return mac;
-}
-
 /// An overlay that is nobody's but this machine's: its file has no name, and goes with the process.
 Result<std::unique_ptr<storage::Disk>> open_copy_on_write(const DiskConfig& disk) {
   storage::OpenOptions base_options;
@@ -57,6 +49,13 @@ Result<std::unique_ptr<storage::Disk>> open_copy_on_write(const DiskConfig& disk
 }
 
 }  // namespace
+
+std::array<std::uint8_t, 6> random_mac() {
+  std::array<std::uint8_t, 6> mac{};
+  [[maybe_unused]] const ssize_t got = ::getrandom(mac.data(), mac.size(), 0);
+  mac[0] = static_cast<std::uint8_t>((mac[0] & 0xFC) | 0x02);
+  return mac;
+}
 
 Result<void> PciDevices::create(const MachineConfig& config, memory::GuestMemory& memory) {
   all_.push_back(std::make_unique<virtio::Entropy>("entropy", memory));
@@ -109,7 +108,7 @@ Result<void> PciDevices::add_networks(const MachineConfig& config, memory::Guest
       if (!user) return user.error();
       backend = *std::move(user);
     }
-    all_.push_back(std::make_unique<virtio::Network>(fmt::format("net{}", number++), network.mac.value_or(random_mac()),
+    all_.push_back(std::make_unique<virtio::Network>(fmt::format("net{}", number++), network.mac.value(),
                                                      std::move(backend), memory));
   }
   return {};

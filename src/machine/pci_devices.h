@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -11,6 +13,9 @@
 #include "net/reactor.h"
 
 namespace doppel::machine {
+
+/// A locally administered address of one station (IEEE 802, 8.2).
+std::array<std::uint8_t, 6> random_mac();
 
 /// The virtio devices of a machine, made as its configuration says, in the order of their slots.
 class PciDevices {

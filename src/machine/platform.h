@@ -67,6 +67,7 @@ class Platform {
   SerialPort& serial(unsigned port) { return *serial_[port]; }
   const PciDevices& pci_devices() const { return pci_devices_; }
   devices::AcpiPm& acpi_pm() { return acpi_pm_; }
+  devices::VmGenId& vm_gen_id() { return vm_gen_id_; }
   devices::I8042& keyboard() { return i8042_; }
   /// UTC at VM time 0, in nanoseconds since the epoch.
   const std::int64_t& wall_clock_base() const { return wall_clock_base_; }

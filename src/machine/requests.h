@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <utility>
 #include <variant>
@@ -20,7 +21,8 @@ class Requests {
     unsigned vcpu;
     engine::Exit exit;
   };
-  using Request = std::variant<Reset, Outcome, DebugStop>;  ///< an Outcome ends the machine
+  using Task = std::function<void()>;
+  using Request = std::variant<Reset, Outcome, DebugStop, Task>;  ///< an Outcome ends the machine
 
   void post(Request request) {
     {
@@ -30,9 +32,10 @@ class Requests {
     posted_.notify_one();
   }
 
+  /// Forgets what the guest has asked for.
   void clear() {
     const std::scoped_lock lock(mutex_);
-    queue_.clear();
+    std::erase_if(queue_, [](const Request& request) { return !std::holds_alternative<Task>(request); });
   }
 
   Request wait() {

@@ -23,4 +23,12 @@ std::vector<std::uint64_t> DirtyMap::collect() {
   return dirty;
 }
 
+std::vector<std::uint64_t> DirtyMap::collect_bits() {
+  std::vector<std::uint64_t> bits(words_for(pages_));
+  for (std::uint64_t i = 0; i < bits.size(); ++i) {
+    if (words_[i].load(std::memory_order_relaxed) != 0) bits[i] = words_[i].exchange(0, std::memory_order_relaxed);
+  }
+  return bits;
+}
+
 }  // namespace doppel::memory

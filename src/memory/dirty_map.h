@@ -26,6 +26,8 @@ class DirtyMap {
   }
   /// The indices of all dirty pages, ascending; the map is clear afterwards.
   std::vector<std::uint64_t> collect();
+  /// The same as bits, page n being bit n % 64 of word n / 64: the quick form, for machines that wait meanwhile.
+  std::vector<std::uint64_t> collect_bits();
 
  private:
   std::uint64_t pages_;

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/system_error.h"
+
 namespace doppel::memory {
 namespace {
 
@@ -43,8 +45,31 @@ GuestMemory::GuestMemory(Mapping mapping, std::uint64_t size)
   if (high_size_ != 0) regions_.push_back({kPciHoleEnd, high_size_, high_host_});
 }
 
+void GuestMemory::zero(std::byte* start, std::uint64_t length) {
+  // Pages of a file that are given back have the file's contents again, so they are replaced.
+  const bool zeroed = has_mapped_contents_
+                          ? ::mmap(start, length, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED
+                          : ::madvise(start, length, MADV_DONTNEED) == 0;
+  if (!zeroed) std::memset(start, 0, length);
+}
+
+Result<void> GuestMemory::map_contents(int fd, std::uint64_t offset, std::uint64_t page, std::uint64_t length) {
+  const std::uint64_t pages = size_ >> kPageShift;
+  if (offset % kPageSize != 0 || length % kPageSize != 0 || page > pages || length >> kPageShift > pages - page) {
+    return Error{"saved memory does not lie inside the machine's"};
+  }
+  if (length == 0) return {};
+  if (::mmap(page_at(page), length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
+             static_cast<off_t>(offset)) == MAP_FAILED) {
+    return system_error("cannot map a file of saved memory");
+  }
+  has_mapped_contents_ = true;
+  return {};
+}
+
 void GuestMemory::clear() {
-  if (::madvise(mapping_.data(), mapping_.size(), MADV_DONTNEED) != 0) std::memset(mapping_.data(), 0, mapping_.size());
+  zero(mapping_.data(), mapping_.size());
   for (std::uint64_t index = 0; index < size_ >> kPageShift; ++index) {
     dirty_.mark(index);
     if (code_.has_code(index)) code_.written(index, 0, kPageSize);
@@ -74,9 +99,15 @@ bool GuestMemory::read(GuestPhysical address, std::span<std::byte> out) const {
 bool GuestMemory::write(GuestPhysical address, std::span<const std::byte> bytes) {
   std::byte* target = range(address, bytes.size());
   if (target == nullptr) return false;
+  prepare_device_write(address, bytes.size());
   std::copy_n(bytes.data(), bytes.size(), target);
   note_device_write(address, bytes.size());
   return true;
+}
+
+void GuestMemory::show_before_write(GuestPhysical address, std::uint64_t length) {
+  const std::uint64_t last = page_index(address + length - 1);
+  for (std::uint64_t page = page_index(address); page <= last; ++page) observer_->before_write(page);
 }
 
 void GuestMemory::note_device_write(GuestPhysical address, std::uint64_t length) {
@@ -92,7 +123,8 @@ void GuestMemory::note_device_write(GuestPhysical address, std::uint64_t length)
 bool GuestMemory::discard(GuestPhysical address, std::uint64_t length) {
   std::byte* const start = range(address, length);
   if (start == nullptr || address % kPageSize != 0 || length % kPageSize != 0) return false;
-  if (::madvise(start, length, MADV_DONTNEED) != 0) std::memset(start, 0, length);
+  prepare_device_write(address, length);
+  zero(start, length);
   note_device_write(address, length);
   return true;
 }

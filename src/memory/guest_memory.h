@@ -29,6 +29,15 @@ struct RamRegion {
   std::byte* host;
 };
 
+/// Who wants to see pages of RAM as they are before they change: a snapshot that is being written while the guest runs.
+class WriteObserver {
+ public:
+  virtual ~WriteObserver() = default;
+  /// The page with this index (GuestMemory::page_index) is about to be written, by whoever calls. Any thread. Comes at
+  /// least once between an engine's VcpuRunner::flush_translations and its first store to the page.
+  virtual void before_write(std::uint64_t page) = 0;
+};
+
 /// The guest's RAM: where it is, and the one door through which it is written.
 ///
 /// Devices, loaders and the debugger use read() and write(). CPU engines take host pointers page by page and keep the
@@ -63,6 +72,16 @@ class GuestMemory {
   /// Zeroes all RAM, as after power-up, and gives its pages back to the host. All processors stopped.
   void clear();
 
+  /// From now on the pages of RAM from index `page` on have the contents of `length` bytes (whole pages) of `fd` at
+  /// `offset`: read when they are first touched, copied when they are first written, never written back. The file is
+  /// written no more while this object lives. Before any processor runs.
+  Result<void> map_contents(int fd, std::uint64_t offset, std::uint64_t page, std::uint64_t length);
+
+  /// Set (or removed, by null) while all processors and devices are stopped; it outlives what it observes.
+  void set_write_observer(WriteObserver* observer) { observer_ = observer; }
+  /// The host's view of a page by its index, for whoever saves memory.
+  std::byte* page_at(std::uint64_t index) const { return mapping_.data() + (index << kPageShift); }
+
   template <class T>
   bool read_value(GuestPhysical address, T& value) const {
     return read(address, std::as_writable_bytes(std::span{&value, 1}));
@@ -78,10 +97,16 @@ class GuestMemory {
   // --- For devices that let the host's kernel read and write guest memory in place ---
 
   /// The host's view of a range inside one region; empty when any byte of it is not RAM. Whoever has it written calls
-  /// note_device_write() after that, and lets nothing of it be in flight while the dirty map is collected.
+  /// prepare_device_write() before and note_device_write() after that, and lets nothing of it be in flight while the
+  /// machine is paused.
   std::span<std::byte> device_view(GuestPhysical address, std::uint64_t length) const {
     std::byte* const start = range(address, length);
     return start == nullptr ? std::span<std::byte>{} : std::span{start, static_cast<std::size_t>(length)};
+  }
+  /// A range of RAM of any length is about to be written through a device_view().
+  void prepare_device_write(GuestPhysical address, std::uint64_t length) {
+    if (observer_ != nullptr && length != 0) [[unlikely]]
+      show_before_write(address, length);
   }
   /// A range of RAM of any length has been written: marks its pages dirty and drops code made from them.
   void note_device_write(GuestPhysical address, std::uint64_t length);
@@ -92,7 +117,12 @@ class GuestMemory {
   // --- The writer's promises, for engines that store through page() ---
 
   /// To be called once per page before an engine caches the right to write to it (a TLB fill for writing).
-  void prepare_write(GuestPhysical address) { dirty_.mark(page_index(address)); }
+  void prepare_write(GuestPhysical address) {
+    const std::uint64_t page = page_index(address);
+    dirty_.mark(page);
+    if (observer_ != nullptr) [[unlikely]]
+      observer_->before_write(page);
+  }
 
   /// To be called after each store through a host pointer; cheap when no code lives there. True: code of this page has
   /// been dropped, so an engine must leave the block that it is running. The range lies inside one page.
@@ -118,6 +148,9 @@ class GuestMemory {
   /// The host's address of a range inside one region, or nullptr. RAM is two regions at most, with a gap between them,
   /// so a range that is all RAM lies in one.
   std::byte* range(GuestPhysical address, std::uint64_t length) const;
+  void show_before_write(GuestPhysical address, std::uint64_t length);
+  /// Makes whole pages read as zeros and gives them back to the host.
+  void zero(std::byte* start, std::uint64_t length);
 
   Mapping mapping_;
   std::uint64_t size_;
@@ -126,6 +159,8 @@ class GuestMemory {
   std::byte* high_host_;
   std::uint64_t high_size_;
   std::vector<RamRegion> regions_;
+  bool has_mapped_contents_ = false;  ///< map_contents() has been called
+  WriteObserver* observer_ = nullptr;
   DirtyMap dirty_;
   CodeMap code_;
 };

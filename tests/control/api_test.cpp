@@ -83,6 +83,12 @@ TEST(Api, AnswersMistakesWithAFaultMessage) {
       {400, "PATCH", "/balloon", R"({"amount_mib":1e30})"},
       {400, "PATCH", "/balloon", R"({"amount_mib":99999999999})"},
       {400, "PATCH", "/balloon", "{}"},
+      {400, "PUT", "/snapshot/create", ""},
+      {400, "PUT", "/snapshot/create", "{}"},
+      {400, "PUT", "/snapshot/create", R"({"tag":7})"},
+      {400, "PUT", "/snapshot/create", R"({"tag":"s1","snapshot_type":"Half"})"},
+      {400, "PUT", "/snapshot/create", R"({"snapshot_path":"/tmp/x","mem_file_path":"/tmp/y"})"},
+      {400, "PUT", "/snapshot/load", R"({"tag":"s1"})"},
       {404, "GET", "/nowhere", ""},
       {404, "GET", "/vm/config/", ""},
       {405, "DELETE", "/vm", ""},
@@ -95,6 +101,25 @@ TEST(Api, AnswersMistakesWithAFaultMessage) {
     EXPECT_TRUE(json::parse(response.body).at("fault_message").is_string());
     EXPECT_EQ(vm.asked, "");
   }
+}
+
+TEST(Api, MakesSnapshots) {
+  FakeVm vm;
+  const HttpResponse response = ask(vm, "PUT", "/snapshot/create", R"({"tag":"s1","snapshot_type":"Full"})");
+  ASSERT_TRUE(response.later);
+  EXPECT_EQ(vm.asked, "") << "before anybody takes the answer";
+  std::vector<HttpResponse> answers;
+  response.later([&answers](const HttpResponse& answer) { answers.push_back(answer); });
+  ASSERT_EQ(answers.size(), 1U);
+  EXPECT_EQ(answers[0].status, 200);
+  EXPECT_EQ(json::parse(answers[0].body),
+            json({{"tag", "s1"}, {"stopped_us", 5}, {"stored_bytes", 4096}, {"incremental", false}}));
+  ask(vm, "PUT", "/snapshot/create", R"({"tag":"refused"})").later([&answers](const HttpResponse& answer) {
+    answers.push_back(answer);
+  });
+  ASSERT_EQ(answers.size(), 2U);
+  EXPECT_EQ(answers[1].status, 400);
+  EXPECT_EQ(json::parse(ask(vm, "GET", "/snapshot").body), json({{"active", true}, {"pages", 10}, {"pages_done", 3}}));
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "control/vm.h"
 
@@ -28,12 +30,33 @@ class FakeVm : public control::Vm {
     return has_balloon;
   }
   void kill() override { asked += "kill "; }
+  Result<void> snapshot(snapshot::CreateOptions options, snapshot::Snapshotter::Done done) override {
+    asked += "snapshot " + options.tag + " ";
+    if (options.tag == "refused") return Error{"one is under way"};
+    if (options.tag == "slow") {
+      slow_ = std::move(done);
+      slow = true;
+      return {};
+    }
+    if (options.tag == "fails") {
+      done(Error{"the disk is full"});
+    } else {
+      done(snapshot::CreateReport{std::chrono::microseconds(5), 4096, !options.full});
+    }
+    return {};
+  }
+  snapshot::Snapshotter::Progress snapshot_progress() const override { return {true, 10, 3}; }
+
+  /// Ends the snapshot "slow", in any thread.
+  void finish_slow() { slow_(snapshot::CreateReport{}); }
 
   std::string asked;
   bool has_balloon = true;
+  std::atomic<bool> slow = false;
 
  private:
   std::string state_ = "Running";
+  snapshot::Snapshotter::Done slow_;
 };
 
 }  // namespace doppel::test

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <list>
+#include <thread>
 
 #include "base/temporary_directory.h"
 #include "control/api.h"
@@ -144,6 +145,40 @@ TEST(Client, DoesNotWaitForEver) {
   const auto response = call(directory / "mute", "GET", "/", {}, std::chrono::milliseconds(20));
   ASSERT_FALSE(response);
   EXPECT_THAT(response.error().message, HasSubstr("does not answer"));
+}
+
+TEST_F(ServerTest, AnAnswerMayComeLater) {
+  const auto made = call(path_, "PUT", "/snapshot/create", R"({"tag":"s1"})");
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_THAT(made->body, HasSubstr("\"tag\":\"s1\""));
+  const auto failed = call(path_, "PUT", "/snapshot/create", R"({"tag":"fails"})");
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().message, "the disk is full");
+}
+
+TEST_F(ServerTest, WhoWaitsForAnAnswerDoesNotKeepOthersFromTheirs) {
+  const UniqueFd waiting = connect();
+  const std::string body = R"({"tag":"slow"})";
+  send(waiting, "PUT /snapshot/create HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+  while (!vm_.slow) std::this_thread::yield();
+  EXPECT_TRUE(call(path_, "GET", "/"));
+  vm_.finish_slow();
+  EXPECT_THAT(receive(waiting, "}"), HasSubstr("slow"));
+}
+
+TEST_F(ServerTest, WhoHasGoneGetsNoLateAnswer) {
+  {
+    const UniqueFd gone = connect();
+    const std::string body = R"({"tag":"slow"})";
+    send(gone, "PUT /snapshot/create HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+    while (!vm_.slow) std::this_thread::yield();
+  }
+  const UniqueFd next = connect();
+  EXPECT_TRUE(call(path_, "GET", "/"));
+  vm_.finish_slow();
+  EXPECT_TRUE(call(path_, "GET", "/"));
+  send(next, "GET /version HTTP/1.1\r\n\r\n");
+  EXPECT_THAT(receive(next, "}"), HasSubstr("doppel_version")) << "and not what was meant for another";
 }
 
 }  // namespace

@@ -31,5 +31,14 @@ TEST(DirtyMap, LosesNoMarkAmongThreads) {
   EXPECT_EQ(map.collect().size(), kPages);
 }
 
+TEST(DirtyMap, CollectsBits) {
+  DirtyMap map(130);
+  map.mark(1);
+  map.mark(64);
+  map.mark(129);
+  EXPECT_EQ(map.collect_bits(), (std::vector<std::uint64_t>{2, 1, 2}));
+  EXPECT_EQ(map.collect_bits(), (std::vector<std::uint64_t>{0, 0, 0}));
+}
+
 }  // namespace
 }  // namespace doppel::memory

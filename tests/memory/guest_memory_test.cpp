@@ -1,10 +1,17 @@
 #include "memory/guest_memory.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/temporary_directory.h"
 
 namespace doppel::memory {
 namespace {
@@ -151,6 +158,88 @@ TEST(GuestMemory, ThreadsWriteDifferentPagesAtOnce) {
     ASSERT_EQ(value, page);
   }
   EXPECT_EQ(memory->dirty().collect().size(), 4096U);
+}
+
+/// A file of four pages, the first full of 1s and so on.
+UniqueFd four_pages(const test::TemporaryDirectory& directory) {
+  UniqueFd fd(::open((directory / "ram").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  for (unsigned char page = 1; page <= 4; ++page) {
+    const std::vector<std::byte> contents(kPageSize, std::byte{page});
+    EXPECT_TRUE(write_all(fd.get(), contents));
+  }
+  return fd;
+}
+
+TEST(GuestMemory, MappedContentsAreReadAndNeverWrittenBack) {
+  const test::TemporaryDirectory directory;
+  const UniqueFd fd = four_pages(directory);
+  const auto memory = make(kMiB);
+  ASSERT_TRUE(memory->map_contents(fd.get(), kPageSize, 7, 2 * kPageSize));
+  std::uint8_t value = 0;
+  ASSERT_TRUE(memory->read_value(7 * kPageSize + 9, value));
+  EXPECT_EQ(value, 2);
+  ASSERT_TRUE(memory->read_value(9 * kPageSize, value));
+  EXPECT_EQ(value, 0);
+  ASSERT_TRUE(memory->write_value(8 * kPageSize, std::uint8_t{0xFF}));
+  EXPECT_EQ(::pread(fd.get(), &value, 1, 2 * kPageSize), 1);
+  EXPECT_EQ(value, 3);
+}
+
+TEST(GuestMemory, MappedContentsDoNotComeBack) {
+  const test::TemporaryDirectory directory;
+  const UniqueFd fd = four_pages(directory);
+  const auto memory = make(kMiB);
+  ASSERT_TRUE(memory->map_contents(fd.get(), 0, 0, 4 * kPageSize));
+  ASSERT_TRUE(memory->discard(kPageSize, kPageSize));
+  std::uint8_t value = 9;
+  ASSERT_TRUE(memory->read_value(kPageSize, value));
+  EXPECT_EQ(value, 0);
+  memory->clear();
+  ASSERT_TRUE(memory->read_value(3 * kPageSize, value));
+  EXPECT_EQ(value, 0);
+}
+
+TEST(GuestMemory, MappedContentsLieInside) {
+  const test::TemporaryDirectory directory;
+  const UniqueFd fd = four_pages(directory);
+  const auto memory = make(kMiB);
+  EXPECT_FALSE(memory->map_contents(fd.get(), 0, 255, 2 * kPageSize));
+  EXPECT_FALSE(memory->map_contents(fd.get(), 0, 257, 0));
+  EXPECT_FALSE(memory->map_contents(fd.get(), 0, 1, ~std::uint64_t{0} - kPageSize + 1));
+  EXPECT_FALSE(memory->map_contents(fd.get(), 1, 0, kPageSize));
+  EXPECT_FALSE(memory->map_contents(fd.get(), 0, 0, 100));
+  EXPECT_FALSE(memory->map_contents(-1, 0, 0, kPageSize));
+}
+
+TEST(GuestMemory, AnObserverSeesPagesBeforeTheyAreWritten) {
+  struct Observer : WriteObserver {
+    explicit Observer(GuestMemory& guest) : memory(guest) {}
+    void before_write(std::uint64_t page) override {
+      std::uint8_t value = 0;
+      memory.read_value(page * kPageSize, value);
+      seen.emplace_back(page, value);
+    }
+    GuestMemory& memory;
+    std::vector<std::pair<std::uint64_t, int>> seen;
+  };
+  const auto memory = make(kMiB);
+  memory->write_value(kPageSize, std::uint8_t{5});
+  Observer observer(*memory);
+  memory->set_write_observer(&observer);
+
+  memory->write_value(kPageSize, std::uint8_t{6});
+  ASSERT_FALSE(observer.seen.empty());
+  EXPECT_EQ(observer.seen.front(), (std::pair<std::uint64_t, int>{1, 5}));
+
+  observer.seen.clear();
+  memory->prepare_device_write(3 * kPageSize - 1, 2);
+  EXPECT_EQ(observer.seen, (std::vector<std::pair<std::uint64_t, int>>{{2, 0}, {3, 0}}));
+
+  observer.seen.clear();
+  memory->prepare_write(kPageSize);
+  ASSERT_TRUE(memory->discard(kPageSize, kPageSize));
+  ASSERT_GE(observer.seen.size(), 2U);
+  EXPECT_EQ(observer.seen[1], (std::pair<std::uint64_t, int>{1, 6}));
 }
 
 }  // namespace

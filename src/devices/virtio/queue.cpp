@@ -137,6 +137,7 @@ bool Queue::walk(std::uint16_t head, Chain& chain) const {
     total += descriptor.length;
     if (total > UINT32_MAX) return false;
     if (descriptor.length != 0) {
+      if (writable) memory_.prepare_device_write(descriptor.address, descriptor.length);
       (writable ? chain.writable : chain.readable).push_back({descriptor.address, descriptor.length, view.data()});
     }
     if ((descriptor.flags & kNext) == 0) return true;
@@ -146,6 +147,7 @@ bool Queue::walk(std::uint16_t head, Chain& chain) const {
 }
 
 void Queue::write_used(std::uint64_t offset, std::uint16_t value) {
+  memory_.prepare_device_write(device_area + offset, sizeof value);
   store_shared(used_ + offset, value);
   memory_.note_device_write(device_area + offset, sizeof value);
 }
@@ -153,6 +155,7 @@ void Queue::write_used(std::uint64_t offset, std::uint16_t value) {
 void Queue::fill(std::uint16_t head, std::uint32_t written) {
   if (!enabled_) return;
   const std::uint64_t offset = kRingOffset + kUsedElement * (next_used_ % size);
+  memory_.prepare_device_write(device_area + offset, kUsedElement);
   store_le(used_ + offset, std::uint32_t{head});
   store_le(used_ + offset + 4, written);
   memory_.note_device_write(device_area + offset, kUsedElement);

@@ -43,6 +43,8 @@ class Queue {
   void unpop() { --next_avail_; }
   /// Whether the driver has put up more than was popped.
   bool has_requests() const;
+  /// Grows by one, modulo 2^16, with each request that the driver puts up.
+  std::uint16_t driver_index() const { return enabled_ ? avail_index() : 0; }
   /// Gives a request back, with the number of bytes that the device has written to it.
   void push(std::uint16_t head, std::uint32_t written) {
     fill(head, written);

@@ -71,6 +71,8 @@ void Vsock::on_reset() {
   control_.clear();
   receive_starved_ = false;
   transport_reset_ = false;
+  reset_sent_.reset();
+  early_.clear();
 }
 
 void Vsock::describe_device(state::Visitor& v) {
@@ -79,6 +81,7 @@ void Vsock::describe_device(state::Visitor& v) {
     while (!connections_.empty()) remove(connections_.begin()->first);
     control_.clear();
     transport_reset_ = true;
+    reset_sent_.reset();
   });
 }
 
@@ -94,6 +97,8 @@ void Vsock::on_notify(unsigned index) {
       break;
     default:
       send_transport_reset();
+      if (awaits_reset()) break;
+      for (auto& [fd, port] : std::exchange(early_, {})) open_to_guest(std::move(fd), port);
       break;
   }
 }
@@ -208,6 +213,10 @@ void Vsock::on_handshake(int fd) {
 
 void Vsock::open_to_guest(UniqueFd fd, std::uint32_t guest_port) {
   if (!is_active()) return;
+  if (awaits_reset()) {
+    if (early_.size() < kMostConnections) early_.emplace_back(std::move(fd), guest_port);
+    return;
+  }
   // A number is not used again soon: the guest may still know it.
   while (connections_.contains({next_port_, guest_port})) ++next_port_;
   const Key key{next_port_++, guest_port};
@@ -361,7 +370,15 @@ void Vsock::send_transport_reset() {
   scatter(memory(), chain_.writable, 0, std::as_bytes(std::span{&event, 1}));
   queue(kEventQueue).push(chain_.head, sizeof event);
   transport_reset_ = false;
+  reset_sent_ = queue(kEventQueue).driver_index();
+  // Drivers put a buffer back once they have acted on what was in it.
+  queue(kEventQueue).want_notification();
   interrupt(kEventQueue);
+}
+
+bool Vsock::awaits_reset() {
+  if (reset_sent_ && queue(kEventQueue).driver_index() != *reset_sent_) reset_sent_.reset();
+  return transport_reset_ || reset_sent_;
 }
 
 void Vsock::remove(const Key& key) {

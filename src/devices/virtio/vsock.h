@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,6 +68,9 @@ class Vsock : public Device {
   void receive_data(const Key& key, VsockConnection& connection, bool hung_up);
   void set_events(VsockConnection& connection, std::uint32_t events);
   void send_transport_reset();
+  /// Whether the driver has yet to forget the connections of the machine that it was. Until then it would forget new
+  /// ones as well.
+  bool awaits_reset();
   VsockHeader header_for(const Key& key, VsockConnection* connection, VsockOperation operation) const;
 
   std::array<std::uint8_t, 8> config_{};
@@ -83,8 +87,10 @@ class Vsock : public Device {
   std::map<int, Handshake> handshakes_;
   std::deque<VsockHeader> control_;  ///< packets for which the driver had no buffer
   std::uint32_t next_port_;
-  bool receive_starved_ = false;  ///< some socket's data waits for a buffer
-  bool transport_reset_ = false;  ///< the driver is owed the event
+  bool receive_starved_ = false;                           ///< some socket's data waits for a buffer
+  bool transport_reset_ = false;                           ///< the driver is owed the event
+  std::optional<std::uint16_t> reset_sent_;                ///< it has the event: the event queue's driver_index() then
+  std::vector<std::pair<UniqueFd, std::uint32_t>> early_;  ///< connections, with the guest's port, that wait for that
 };
 
 }  // namespace doppel::devices::virtio

@@ -10,6 +10,7 @@
 #include "base/temporary_directory.h"
 #include "devices/virtio/driver.h"
 #include "state/contract.h"
+#include "state/snapshot_io.h"
 
 namespace doppel::devices::virtio {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 using test::as_vector;
 using test::VirtioDriver;
 
-constexpr unsigned kReceive = 0, kTransmit = 1;
+constexpr unsigned kReceive = 0, kTransmit = 1, kEvent = 2;
 
 class VirtioVsock : public testing::Test {
  protected:
@@ -188,6 +189,26 @@ TEST_F(VirtioVsock, Contract) {
     user->start(0, 3);
   });
   test::expect_schema("virtio_vsock", fresh);
+}
+
+TEST_F(VirtioVsock, ConnectionsAfterALoadWaitUntilTheGuestHasForgottenThoseBefore) {
+  driver->submit(kEvent, {}, {4});
+  const auto describe = [this](state::Visitor& v) { device->describe(v); };
+  device->pause();
+  ASSERT_TRUE(state::load(state::save(describe), describe));
+  device->resume();
+  ASSERT_TRUE(driver->take_used(kEvent)) << "the event";
+
+  driver->submit(kReceive, {}, {512});
+  driver->notify(kReceive);
+  const UniqueFd client = connect();
+  ASSERT_TRUE(write_all(client.get(), std::as_bytes(std::span("CONNECT 1024\n", 13))));
+  for (int i = 0; i < 100; ++i) reactor->synchronize();
+  EXPECT_FALSE(driver->take_used(kReceive)) << "the guest would reset it with the others";
+
+  driver->submit(kEvent, {}, {4});
+  driver->notify(kEvent);
+  while (!driver->take_used(kReceive)) std::this_thread::yield();
 }
 
 }  // namespace

@@ -1,0 +1,127 @@
+#include "cli/clone.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/exec.h"
+#include "cli/exit_status.h"
+#include "cli/message.h"
+#include "cli/run.h"
+#include "cli/running.h"
+#include "cli/snapshot_commands.h"
+#include "control/client.h"
+#include "snapshot/store.h"
+
+namespace doppel::cli {
+namespace {
+
+int fail(const Error& error) {
+  complain(error.message);
+  return exit_status::kFailure;
+}
+
+/// Makes a guest's own what it has of the machine that it was: what Linux does by itself (random numbers) the VM
+/// generation identifier sees to. $1 is its name, the others the addresses of its network cards.
+constexpr const char* kNewIdentity = R"(
+exec >/dev/null 2>&1
+hostname "$1" || echo "$1" >/proc/sys/kernel/hostname
+[ ! -e /etc/hostname ] || echo "$1" >/etc/hostname
+[ ! -e /etc/machine-id ] || tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
+shift
+for card in /sys/class/net/*/device; do
+  [ $# -gt 0 ] || break
+  name=${card%/device}
+  name=${name##*/}
+  up=$(cat /sys/class/net/$name/flags)
+  ip link set dev $name down
+  ip link set dev $name address "$1"
+  [ $((up & 1)) = 0 ] || ip link set dev $name up
+  shift
+done
+true
+)";
+
+/// The MAC addresses of a running machine's cards.
+std::vector<std::string> addresses_of(const control::RunningVm& vm) {
+  std::vector<std::string> addresses;
+  const Result<control::HttpResponse> response = control::call(vm.paths.control_socket(), "GET", "/vm/config");
+  const auto config = response ? nlohmann::json::parse(response->body, nullptr, false) : nlohmann::json();
+  if (!config.is_object()) return addresses;
+  for (const auto& card : config.value("network-interfaces", nlohmann::json::array())) {
+    addresses.push_back(card.value("guest_mac", ""));
+  }
+  return addresses;
+}
+
+int start_clone(const CloneOptions& options, const snapshot::Manifest& manifest, const std::string& name) {
+  RunOptions run_options;
+  run_options.from = manifest.machine + ":" + manifest.tag;
+  run_options.name = name;
+  run_options.engine = options.engine;
+  run_options.detach = true;
+  if (const int status = run(run_options); status != exit_status::kSuccess) return status;
+  if (!manifest.vsock) return exit_status::kSuccess;
+  const Result<control::RunningVm> vm = find_running(name);
+  if (!vm) return fail(vm.error());
+  ExecOptions exec{.name = name, .command = {"sh", "-c", kNewIdentity, "sh", name}};
+  for (const std::string& address : addresses_of(*vm)) exec.command.push_back(address);
+  exec.patience = std::chrono::seconds(2);
+  if (exec_in_guest(exec) != exit_status::kSuccess) {
+    complain(fmt::format("{} runs, but its guest has no agent that would give it a name of its own", name));
+  }
+  return exit_status::kSuccess;
+}
+
+/// A snapshot for the clones alone: they hold its files open when it is gone.
+class TemporarySnapshot {
+ public:
+  TemporarySnapshot(snapshot::Store store, std::string machine)
+      : store_(std::move(store)), machine_(std::move(machine)), tag_(fmt::format("clone-{}", ::getpid())) {}
+  ~TemporarySnapshot() { static_cast<void>(store_.remove(machine_, tag_).ok()); }
+  TemporarySnapshot(const TemporarySnapshot&) = delete;
+  TemporarySnapshot& operator=(const TemporarySnapshot&) = delete;
+
+  int create() const {
+    SnapshotOptions options;
+    options.machine = machine_;
+    options.tag = tag_;
+    options.quiet = true;
+    return snapshot_create(options);
+  }
+  const std::string& tag() const { return tag_; }
+
+ private:
+  const snapshot::Store store_;
+  const std::string machine_, tag_;
+};
+
+}  // namespace
+
+int clone_machine(const CloneOptions& options) {
+  Result<snapshot::Reference> reference = snapshot::Reference::parse(options.source);
+  if (!reference) return fail(reference.error());
+  const Result<snapshot::Store> store = snapshot::Store::of_user();
+  if (!store) return fail(store.error());
+  std::optional<TemporarySnapshot> temporary;
+  if (reference->tag.empty() && find_running(reference->machine)) {
+    temporary.emplace(*store, reference->machine);
+    if (const int status = temporary->create(); status != exit_status::kSuccess) return status;
+    reference->tag = temporary->tag();
+  }
+  const Result<snapshot::Manifest> manifest = store->find(*reference);
+  if (!manifest) return fail(manifest.error());
+  const std::string prefix = options.prefix.empty() ? reference->machine : options.prefix;
+  unsigned number = 0;
+  for (unsigned started = 0; started < options.number; ++started) {
+    std::string name;
+    do {
+      name = fmt::format("{}-{}", prefix, ++number);
+    } while (find_running(name));
+    if (const int status = start_clone(options, *manifest, name); status != exit_status::kSuccess) return status;
+  }
+  return exit_status::kSuccess;
+}
+
+}  // namespace doppel::cli

@@ -1,0 +1,72 @@
+#include "cli/snapshot.h"
+
+#include <CLI/CLI.hpp>
+
+#include "cli/snapshot_commands.h"
+
+namespace doppel::cli {
+namespace {
+
+CLI::App* add(CLI::App& group, const char* name, const char* description, SnapshotOptions& options,
+              std::function<int()>& action, int (*work)(const SnapshotOptions&)) {
+  CLI::App* const command = group.add_subcommand(name, description);
+  command->callback([&options, &action, work] { action = [&options, work] { return work(options); }; });
+  return command;
+}
+
+void add_machine(CLI::App* command, SnapshotOptions& options, const char* description) {
+  command->add_option("NAME", options.machine, description)->required();
+}
+
+CLI::Option* add_tag(CLI::App* command, SnapshotOptions& options, const char* description) {
+  return command->add_option("TAG", options.tag, description);
+}
+
+}  // namespace
+
+std::shared_ptr<void> add_snapshot_commands(CLI::App& app, std::function<int()>& action) {
+  auto options = std::make_shared<SnapshotOptions>();
+  CLI::App* const group = app.add_subcommand("snapshot", "save machines as they run, and go back to what was saved");
+  group->require_subcommand(1);
+  group->footer(
+      "\nExamples:\n"
+      "  doppel snapshot create web ready       save the running machine web; it goes on\n"
+      "  doppel snapshot list web\n"
+      "  doppel snapshot restore web ready      web is again what it was\n"
+      "  doppel run --from web:ready            another machine that goes on from there");
+
+  CLI::App* const create = add(*group, "create", "save a running machine", *options, action, snapshot_create);
+  add_machine(create, *options, "a machine, as doppel ps lists it");
+  add_tag(create, *options, "what to call the snapshot; default: s1, s2 …");
+  create->add_flag("--full", options->full, "write all memory, not only what has changed since the last snapshot");
+  create->add_flag("--json", options->json, "print what it cost as JSON");
+  create->add_flag("-q,--quiet", options->quiet, "print nothing");
+
+  CLI::App* const list = add(*group, "list", "show snapshots as a tree", *options, action, snapshot_list);
+  list->add_option("NAME", options->machine, "of this machine only");
+  list->add_flag("--json", options->json, "as JSON");
+
+  CLI::App* const restore = add(*group, "restore", "make a machine again what it was; a running one is ended", *options,
+                                action, snapshot_restore);
+  add_machine(restore, *options, "a machine, running or not");
+  add_tag(restore, *options, "the snapshot; default: the newest");
+  restore->add_option("--engine", options->engine, "what executes the guest: auto, dbt or interp")
+      ->type_name("NAME")
+      ->capture_default_str();
+  restore->footer("\nThe machine runs in the background; its name is printed. See doppel console, doppel run --from.");
+
+  CLI::App* const remove = add(*group, "delete", "remove snapshots", *options, action, snapshot_delete);
+  add_machine(remove, *options, "a machine, running or not");
+  remove->add_option("TAG", options->tags, "the snapshots; those that came after them stay whole")->required();
+
+  CLI::App* const verify =
+      add(*group, "verify", "read a snapshot and compare its checksums", *options, action, snapshot_verify);
+  add_machine(verify, *options, "a machine, running or not");
+  add_tag(verify, *options, "the snapshot; default: the newest");
+  verify->add_flag("-q,--quiet", options->quiet, "no progress bar");
+
+  for (CLI::App* const command : group->get_subcommands({})) command->set_help_flag("-h,--help", "print this help");
+  return options;
+}
+
+}  // namespace doppel::cli

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+/// What `doppel snapshot …` does, one function for each subcommand; each returns the exit status.
+namespace doppel::cli {
+
+struct SnapshotOptions {
+  std::string machine;
+  std::string tag;
+  std::vector<std::string> tags;
+  std::string engine = "auto";
+  bool full = false;
+  bool json = false;
+  bool quiet = false;
+};
+
+int snapshot_create(const SnapshotOptions& options);
+int snapshot_list(const SnapshotOptions& options);
+int snapshot_restore(const SnapshotOptions& options);
+int snapshot_delete(const SnapshotOptions& options);
+int snapshot_verify(const SnapshotOptions& options);
+
+}  // namespace doppel::cli

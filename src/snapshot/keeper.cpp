@@ -1,0 +1,188 @@
+#include "snapshot/keeper.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "base/plain_name.h"
+#include "base/system_error.h"
+
+namespace doppel::snapshot {
+namespace {
+
+constexpr std::size_t kMaxPacket = 4096;
+constexpr std::size_t kFiles = 5;
+constexpr std::string_view kOk = "ok";
+
+struct Packet {
+  std::string text;
+  std::vector<UniqueFd> files;
+};
+
+bool send_packet(int socket, const std::string& text, std::span<const int> files) {
+  iovec part{const_cast<char*>(text.data()), std::min(text.size(), kMaxPacket)};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kFiles)> control{};
+  if (!files.empty()) {
+    message.msg_control = control.data();
+    message.msg_controllen = CMSG_SPACE(files.size_bytes());
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(files.size_bytes());
+    std::memcpy(CMSG_DATA(header), files.data(), files.size_bytes());
+  }
+  for (;;) {
+    if (::sendmsg(socket, &message, MSG_NOSIGNAL) >= 0) return true;
+    if (errno != EINTR) return false;
+  }
+}
+
+std::optional<Packet> receive_packet(int socket) {
+  Packet packet{std::string(kMaxPacket, '\0'), {}};
+  iovec part{packet.text.data(), packet.text.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kFiles)> control{};
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  ssize_t got = 0;
+  do {
+    got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); got >= 0 && header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    std::vector<int> numbers((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    std::memcpy(numbers.data(), CMSG_DATA(header), numbers.size() * sizeof(int));
+    for (const int number : numbers) packet.files.emplace_back(number);
+  }
+  if (got <= 0) return std::nullopt;
+  packet.text.resize(static_cast<std::size_t>(got));
+  return packet;
+}
+
+/// One machine's wishes.
+class Service {
+ public:
+  Service(int socket, const Store& store) : socket_(socket), store_(store) {}
+
+  void run() {
+    while (const std::optional<Packet> packet = receive_packet(socket_)) {
+      std::istringstream words(packet->text);
+      std::string verb;
+      words >> verb;
+      std::array<int, kFiles> files{};
+      const Result<std::string> done = answer(verb, words, files);
+      const bool with_files = done && verb == "begin";
+      const std::string text = done ? fmt::format("ok {}", *done) : "error " + done.error().message;
+      if (!send_packet(socket_, text, with_files ? std::span<const int>(files) : std::span<const int>())) return;
+    }
+  }
+
+ private:
+  Result<std::string> answer(const std::string& verb, std::istringstream& words, std::array<int, kFiles>& files) {
+    if (verb == "bind") {
+      if (!machine_.empty()) return Error{"a keeper serves one machine"};
+      words >> machine_;
+      if (!is_plain_name(machine_)) return Error{"the machine has no proper name"};
+      return std::string();
+    }
+    if (machine_.empty()) return Error{"the keeper does not know whom it serves"};
+    if (verb == "begin") return begin(words, files);
+    if (verb == "commit") return commit();
+    if (verb == "abort") {
+      draft_.reset();
+      return std::string();
+    }
+    return Error{"a keeper does not know \"" + verb + "\""};
+  }
+
+  Result<std::string> begin(std::istringstream& words, std::array<int, kFiles>& files) {
+    std::string tag;
+    Store::Parent parent;
+    words >> tag >> parent.machine >> parent.tag >> parent.id;
+    draft_.reset();
+    const bool has_parent = is_plain_name(parent.machine) && is_plain_name(parent.tag) && is_plain_name(parent.id);
+    Result<Draft> draft = store_.begin(machine_, tag, has_parent ? std::optional(parent) : std::nullopt);
+    if (!draft) return draft.error();
+    draft_.emplace(*std::move(draft));
+    files = {draft_->manifest.get(), draft_->clock.get(), draft_->components.get(), draft_->ram.get(),
+             draft_->sums.get()};
+    return std::to_string(draft_->layers_below);
+  }
+
+  Result<std::string> commit() {
+    if (!draft_) return Error{"no snapshot has been begun"};
+    const Result<void> committed = store_.commit(*draft_);
+    draft_.reset();
+    if (!committed) return committed.error();
+    return std::string();
+  }
+
+  const int socket_;
+  const Store& store_;
+  std::string machine_;
+  std::optional<Draft> draft_;
+};
+
+}  // namespace
+
+void serve_keeper(int socket, const Store& store) {
+  Service(socket, store).run();
+}
+
+Result<std::string> Keeper::ask(const std::string& request, std::vector<UniqueFd>* files) {
+  if (!send_packet(socket_, request, {})) return system_error("cannot reach the keeper of the machine's snapshots");
+  std::optional<Packet> answer = receive_packet(socket_);
+  if (!answer) return Error{"the keeper of the machine's snapshots is gone"};
+  if (!answer->text.starts_with(kOk)) {
+    const std::size_t space = answer->text.find(' ');
+    return Error{space == std::string::npos ? answer->text : answer->text.substr(space + 1)};
+  }
+  if (files != nullptr) *files = std::move(answer->files);
+  return answer->text.substr(kOk.size());
+}
+
+Result<void> Keeper::bind(const std::string& machine) {
+  const Result<std::string> answer = ask("bind " + machine, nullptr);
+  return answer ? Result<void>() : answer.error();
+}
+
+Result<Keeper::Files> Keeper::begin(const std::string& tag, const std::optional<Store::Parent>& parent) {
+  if (!is_plain_name(tag)) {
+    return Error{
+        fmt::format("\"{}\" cannot be a snapshot's name: use up to {} letters, digits, '-', '_' and '.', "
+                    "beginning with a letter or digit",
+                    tag, kMaxPlainName)};
+  }
+  std::vector<UniqueFd> files;
+  const Result<std::string> answer =
+      ask(parent ? fmt::format("begin {} {} {} {}", tag, parent->machine, parent->tag, parent->id) : "begin " + tag,
+          &files);
+  if (!answer) return answer.error();
+  if (files.size() != kFiles) return Error{"the keeper of the machine's snapshots has no files left"};
+  Files opened{std::move(files[0]), std::move(files[1]), std::move(files[2]), std::move(files[3]), std::move(files[4])};
+  std::istringstream(*answer) >> opened.layers_below;
+  return opened;
+}
+
+Result<void> Keeper::commit() {
+  const Result<std::string> answer = ask("commit", nullptr);
+  return answer ? Result<void>() : answer.error();
+}
+
+void Keeper::abort() {
+  static_cast<void>(ask("abort", nullptr));
+}
+
+}  // namespace doppel::snapshot

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "snapshot/store.h"
+
+/// A machine in its jail opens no files, so a process outside opens those of its snapshots for it, and puts them in
+/// place. The machine may be in its guest's hands by then: all that it can have done is to make snapshots of its own.
+///
+/// Over a Unix socket of whole packets, one request and one answer at a time, in words:
+///
+///     bind MACHINE                once
+///     begin TAG [MACHINE PARENT ID]   "ok LAYERS", with the draft's five files
+///     commit · abort              "ok"
+///
+/// or "error MESSAGE".
+namespace doppel::snapshot {
+
+/// The side that has the files. Returns when the other side is gone, whatever it has begun being undone.
+void serve_keeper(int socket, const Store& store);
+
+/// The machine's side. One thread at a time.
+class Keeper {
+ public:
+  /// The socket stays the caller's.
+  explicit Keeper(int socket) : socket_(socket) {}
+
+  struct Files {
+    UniqueFd manifest, clock, components, ram, sums;
+    std::size_t layers_below = 0;  ///< 0 although a parent was named: it is gone
+  };
+
+  Result<void> bind(const std::string& machine);
+  Result<Files> begin(const std::string& tag, const std::optional<Store::Parent>& parent);
+  Result<void> commit();
+  void abort();
+
+ private:
+  Result<std::string> ask(const std::string& request, std::vector<UniqueFd>* files);
+
+  int socket_;
+};
+
+}  // namespace doppel::snapshot

@@ -1,0 +1,85 @@
+#include "snapshot/machine_manifest.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+namespace doppel::snapshot {
+namespace {
+
+/// Files that are part of the program have names in parentheses.
+std::string absolute(const std::string& path) {
+  if (path.empty() || path.starts_with('(')) return path;
+  std::error_code error;
+  const std::filesystem::path result = std::filesystem::absolute(path, error);
+  return error ? path : result.lexically_normal().string();
+}
+
+Manifest::Network describe(const machine::NetworkConfig& config) {
+  Manifest::Network network;
+  network.kind = config.kind == machine::NetworkConfig::Kind::Tap ? "tap" : "user";
+  network.restricted = config.user.restricted;
+  network.mac = config.mac.value_or(network.mac);
+  network.interface = config.interface;
+  for (const net::PublishedPort& port : config.user.published) {
+    network.published.push_back(
+        fmt::format("{}:{}:{}/{}", port.host_address, port.host_port, port.guest_port, port.udp ? "udp" : "tcp"));
+  }
+  return network;
+}
+
+}  // namespace
+
+Manifest describe_machine(const machine::MachineConfig& config) {
+  Manifest manifest;
+  manifest.machine = config.name;
+  manifest.cpus = config.cpus;
+  manifest.memory_bytes = config.memory_bytes;
+  manifest.balloon = config.balloon;
+  manifest.vsock = config.vsock_listener != nullptr;
+  manifest.no_reboot = config.no_reboot;
+  manifest.kernel = absolute(config.kernel.path);
+  for (const machine::BootFile& initrd : config.initrds) manifest.initrds.push_back(absolute(initrd.path));
+  manifest.command_line = config.command_line;
+  for (const machine::NetworkConfig& network : config.networks) manifest.networks.push_back(describe(network));
+  return manifest;
+}
+
+Result<machine::MachineConfig> config_of(const Manifest& manifest) {
+  machine::MachineConfig config;
+  config.name = manifest.machine;
+  config.cpus = manifest.cpus;
+  config.memory_bytes = manifest.memory_bytes;
+  config.balloon = manifest.balloon;
+  config.no_reboot = manifest.no_reboot;
+  config.kernel.path = manifest.kernel;
+  for (const std::string& path : manifest.initrds) config.initrds.push_back({path, {}, {}});
+  config.command_line = manifest.command_line;
+  for (const Manifest::Network& saved : manifest.networks) {
+    machine::NetworkConfig network;
+    network.kind = saved.kind == "tap" ? machine::NetworkConfig::Kind::Tap : machine::NetworkConfig::Kind::User;
+    network.user.restricted = saved.restricted;
+    network.mac = saved.mac;
+    network.interface = saved.interface;
+    for (const std::string& text : saved.published) {
+      Result<net::PublishedPort> port = net::PublishedPort::parse(text);
+      if (!port) return Error{"the snapshot's manifest is damaged: " + port.error().message};
+      network.user.published.push_back(*std::move(port));
+    }
+    config.networks.push_back(std::move(network));
+  }
+  return config;
+}
+
+Result<void> can_be_saved(const machine::MachineConfig& config) {
+  if (!config.disks.empty()) {
+    return Error{"machines with disks cannot be saved: a snapshot holds processors, devices and memory only"};
+  }
+  if (!config.shares.empty()) {
+    return Error{"machines with shared directories cannot be saved: what their guests have open there is the host's"};
+  }
+  if (!config.modules.empty()) return Error{"machines with Multiboot modules cannot be saved"};
+  return {};
+}
+
+}  // namespace doppel::snapshot

@@ -1,0 +1,214 @@
+// Machines that are saved while they work, and go on elsewhere: in another process, under another name, on another
+// engine.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "base/temporary_directory.h"
+#include "guest/doppel_process.h"
+
+namespace doppel::test {
+namespace {
+
+using testing::HasSubstr;
+
+/// Works until something is wrong, which is then in /tmp/wrong; /tmp/rounds counts.
+constexpr const char* kLoad = R"sh(
+cat >/tmp/load <<'END'
+seq 1 20000 >/tmp/a
+good=$(md5sum </tmp/a)
+n=0
+last=0
+while :; do
+  cp /tmp/a /tmp/b && sync
+  [ "$(md5sum </tmp/b)" = "$good" ] || echo "round $n: another sum" >>/tmp/wrong
+  now=$(cut -d. -f1 /proc/uptime)
+  [ $now -ge $last ] || echo "round $n: the clock went from $last to $now" >>/tmp/wrong
+  [ $((now - last)) -lt 60 ] || [ $n = 0 ] || echo "round $n: the clock jumped from $last to $now" >>/tmp/wrong
+  last=$now
+  n=$((n + 1))
+  echo $n >/tmp/count && mv /tmp/count /tmp/rounds
+  usleep 1000
+done
+END
+sh /tmp/load </dev/null >/dev/null 2>&1 &
+until [ -e /tmp/rounds ];
+do usleep 10000; done
+)sh";
+
+class Snapshots : public testing::Test {
+ protected:
+  Snapshots() {
+    for (const char* variable : {"XDG_RUNTIME_DIR", "XDG_STATE_HOME"}) {
+      const std::string path = directory_ / variable;
+      std::filesystem::create_directory(path);
+      ::setenv(variable, path.c_str(), 1);
+    }
+  }
+  ~Snapshots() override {
+    for (const std::string& name : running_) run_doppel({"kill", name});
+  }
+
+  std::string ok(std::vector<std::string> arguments) {
+    const RunResult result = run_doppel(arguments);
+    EXPECT_EQ(result.status, 0) << testing::PrintToString(arguments) << ": " << result.errors;
+    return result.output;
+  }
+  void start(const std::string& name, std::vector<std::string> options) {
+    options.insert(options.begin(), {"run", "--detach", "--name", name});
+    running_.push_back(name);
+    ok(options);
+  }
+  std::string guest(const std::string& name, const std::string& command) {
+    return ok({"exec", name, "sh", "-c", command});
+  }
+  long rounds(const std::string& name) { return std::atol(guest(name, "cat /tmp/rounds").c_str()); }
+  /// Lets the load go on for a while, and says what it has found wrong.
+  std::string work(const std::string& name) {
+    return guest(name,
+                 "n=$(cat /tmp/rounds); until [ $(cat /tmp/rounds) -ge $((n + 3)) ]; do usleep 10000; done; "
+                 "cat /tmp/wrong 2>/dev/null; true");
+  }
+
+  TemporaryDirectory directory_;
+  std::vector<std::string> running_;
+};
+
+TEST_F(Snapshots, AWorkingGuestGoesOnADozenTimesAcrossEngines) {
+  constexpr std::array<const char*, 2> kEngines{"interp", "dbt"};
+  start("web", {"--memory", "192M", "--cpus", "2", "--engine", "dbt"});
+  guest("web", kLoad);
+  long before = 0;
+  for (unsigned i = 0; i < 12; ++i) {
+    SCOPED_TRACE(i);
+    const std::string tag = "t" + std::to_string(i);
+    ok({"snapshot", "create", "web", tag});
+    EXPECT_EQ(work("web"), "") << "the guest goes on after being saved";
+    ok({"snapshot", "restore", "web", tag, "--engine", kEngines[i / 2 % 2]});
+    const long now = rounds("web");
+    EXPECT_GE(now, before) << "work was lost";
+    before = now;
+    EXPECT_EQ(work("web"), "") << "and after being restored";
+  }
+  EXPECT_EQ(ok({"snapshot", "verify", "web"}), "");
+  // The last one is whole without those that it was made from.
+  for (unsigned i = 0; i < 11; ++i) ok({"snapshot", "delete", "web", "t" + std::to_string(i)});
+  ok({"snapshot", "restore", "web", "t11"});
+  EXPECT_EQ(work("web"), "");
+}
+
+TEST_F(Snapshots, TheyAreATreeToWhoseNodesAMachineReturns) {
+  start("web", {"--memory", "128M"});
+  guest("web", "echo one >/tmp/state");
+  ok({"snapshot", "create", "web", "one"});
+  guest("web", "echo two >/tmp/state");
+  ok({"snapshot", "create", "web", "two"});
+  ok({"snapshot", "restore", "web", "one"});
+  EXPECT_EQ(guest("web", "cat /tmp/state"), "one\n");
+  guest("web", "echo branch >/tmp/state");
+  ok({"snapshot", "create", "web", "branch"});
+  ok({"snapshot", "restore", "web", "two"});
+  EXPECT_EQ(guest("web", "cat /tmp/state"), "two\n");
+  ok({"snapshot", "restore", "web", "branch"});
+  EXPECT_EQ(guest("web", "cat /tmp/state"), "branch\n");
+
+  const auto listed = nlohmann::json::parse(ok({"snapshot", "list", "web", "--json"}));
+  ASSERT_EQ(listed.size(), 3U);
+  for (const auto& entry : listed) {
+    if (entry["tag"] == "one") {
+      EXPECT_TRUE(entry["parent"].is_null());
+    } else {
+      EXPECT_EQ(entry["parent"], "one") << entry["tag"];
+      EXPECT_LT(entry["stored_bytes"], std::uint64_t{64} << 20);
+    }
+  }
+}
+
+TEST_F(Snapshots, ACommandRunsInAMachineThatGoesOnFromOne) {
+  start("web", {"--memory", "128M"});
+  guest("web", "echo prepared >/tmp/state");
+  ok({"snapshot", "create", "web", "ready"});
+  ok({"kill", "web"});
+  for (const char* engine : {"interp", "dbt"}) {
+    const RunResult result =
+        run_doppel({"run", "--from", "web:ready", "--engine", engine, "-c", "cat /tmp/state -; exit 7"}, "input\n");
+    EXPECT_EQ(result.output, "prepared\ninput\n") << result.errors;
+    EXPECT_EQ(result.status, 7);
+  }
+  // Such a machine ends with its command, soon.
+  while (!ok({"ps", "-q"}).empty()) {
+  }
+}
+
+TEST_F(Snapshots, MachinesFromOneSnapshotAreNotTheSame) {
+  start("web", {"--memory", "128M", "--net", "user"});
+  ok({"snapshot", "create", "web", "ready"});
+  start("a", {"--from", "web:ready"});
+  start("b", {"--from", "web:ready"});
+  const auto guid = [this](const std::string& name) {
+    return nlohmann::json::parse(ok({"inspect", name}))["machine"]["vm_gen_id"]["guid"].get<std::string>();
+  };
+  EXPECT_NE(guid("a"), guid("b"));
+  EXPECT_NE(guid("a"), guid("web"));
+  guest("a", "echo a >/tmp/state");
+  EXPECT_EQ(guest("b", "cat /tmp/state 2>/dev/null; true"), "");
+  EXPECT_EQ(guest("b", "ping -c 1 -q 10.0.2.2 >/dev/null && echo reached"), "reached\n");
+}
+
+TEST_F(Snapshots, ClonesShareAStateAndHaveNamesOfTheirOwn) {
+  start("web", {"--memory", "128M", "--net", "user"});
+  guest("web", "echo prepared >/tmp/state");
+  EXPECT_EQ(ok({"clone", "web", "-n", "3"}), "web-1\nweb-2\nweb-3\n");
+  std::set<std::string> addresses{guest("web", "cat /sys/class/net/eth0/address")};
+  for (const char* name : {"web-1", "web-2", "web-3"}) {
+    running_.emplace_back(name);
+    EXPECT_EQ(guest(name, "hostname; cat /tmp/state"), std::string(name) + "\nprepared\n");
+    EXPECT_TRUE(addresses.insert(guest(name, "cat /sys/class/net/eth0/address")).second) << "an address twice";
+    EXPECT_EQ(guest(name, "ping -c 1 -q 10.0.2.2 >/dev/null && echo reached"), "reached\n");
+  }
+  EXPECT_EQ(ok({"snapshot", "list", "--json"}), "[]\n") << "what they were made from is nobody's to see";
+}
+
+TEST_F(Snapshots, ARebootBootsAgain) {
+  start("web", {"--memory", "128M"});
+  ok({"snapshot", "create", "web", "ready"});
+  ok({"snapshot", "restore", "web", "ready"});
+  guest("web", "touch /tmp/old; (sleep 1; reboot -f) </dev/null >/dev/null 2>&1 &");
+  for (int i = 0; i < 600; ++i) {
+    const RunResult result = run_doppel({"exec", "web", "sh", "-c", "test -e /tmp/old || echo new"});
+    if (result.output == "new\n") return;
+  }
+  FAIL() << "the guest did not come back";
+}
+
+TEST_F(Snapshots, WhatDoesNotFitIsRefused) {
+  start("web", {"--memory", "128M"});
+  ok({"snapshot", "create", "web", "ready"});
+  const std::pair<std::vector<std::string>, const char*> bad[] = {
+      {{"run", "--from", "web:ready", "--memory", "256M"}, "has 128M, which cannot change"},
+      {{"run", "--from", "web:ready", "--cpus", "2"}, "has 1, which cannot change"},
+      {{"run", "--from", "web:other"}, "there is no snapshot web:other"},
+      {{"run", "--from", "web:ready", "--net", "user"}, "has 0 network cards"},
+      {{"run", "--from", "../x"}, "names no snapshot"},
+      {{"snapshot", "create", "web", "ready"}, "already"},
+      {{"snapshot", "create", "web", "../x"}, "cannot be a snapshot's name"},
+      {{"snapshot", "create", "nobody"}, "no machine named nobody"},
+      {{"snapshot", "delete", "web", "other"}, "there is no snapshot web:other"},
+  };
+  for (const auto& [arguments, words] : bad) {
+    const RunResult result = run_doppel(arguments);
+    EXPECT_NE(result.status, 0) << testing::PrintToString(arguments);
+    EXPECT_THAT(result.errors, HasSubstr(words)) << testing::PrintToString(arguments);
+  }
+  EXPECT_EQ(guest("web", "echo alive"), "alive\n");
+}
+
+}  // namespace
+}  // namespace doppel::test
