@@ -65,6 +65,18 @@ std::shared_ptr<void> add_snapshot_commands(CLI::App& app, std::function<int()>&
   add_tag(verify, *options, "the snapshot; default: the newest");
   verify->add_flag("-q,--quiet", options->quiet, "no progress bar");
 
+  CLI::App* const to_file =
+      add(*group, "export", "write a snapshot to one compressed file", *options, action, snapshot_export);
+  add_machine(to_file, *options, "a machine, running or not");
+  add_tag(to_file, *options, "the snapshot")->required();
+  to_file->add_option("FILE", options->file, "where to")->required();
+  to_file->add_flag("-q,--quiet", options->quiet, "no progress bar");
+
+  CLI::App* const from_file = add(*group, "import", "read such a file", *options, action, snapshot_import);
+  from_file->add_option("FILE", options->file, "what doppel snapshot export has written")->required();
+  from_file->add_option("NAME", options->reference, "what to call it; default: as it was called")
+      ->type_name("MACHINE[:TAG]");
+
   for (CLI::App* const command : group->get_subcommands({})) command->set_help_flag("-h,--help", "print this help");
   return options;
 }

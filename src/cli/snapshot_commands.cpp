@@ -19,6 +19,7 @@
 #include "cli/units.h"
 #include "control/client.h"
 #include "control/registry.h"
+#include "snapshot/archive.h"
 #include "snapshot/store.h"
 
 namespace doppel::cli {
@@ -210,6 +211,37 @@ int snapshot_verify(const SnapshotOptions& options) {
     });
   }
   return good ? exit_status::kSuccess : fail(good.error());
+}
+
+int snapshot_export(const SnapshotOptions& options) {
+  const Result<Store> store = Store::of_user();
+  if (!store) return fail(store.error());
+  const Result<Manifest> manifest = store->find({options.machine, options.tag});
+  if (!manifest) return fail(manifest.error());
+  Result<void> done;
+  {
+    ProgressBar bar("exporting " + manifest->tag, options.quiet);
+    constexpr double kSteps = 1000;
+    done = snapshot::export_snapshot(*store, *manifest, options.file, [&bar](double part) {
+      bar.show(static_cast<std::uint64_t>(part * kSteps), static_cast<std::uint64_t>(kSteps));
+    });
+  }
+  return done ? exit_status::kSuccess : fail(done.error());
+}
+
+int snapshot_import(const SnapshotOptions& options) {
+  const Result<Store> store = Store::of_user();
+  if (!store) return fail(store.error());
+  std::optional<snapshot::Reference> name;
+  if (!options.reference.empty()) {
+    Result<snapshot::Reference> parsed = snapshot::Reference::parse(options.reference);
+    if (!parsed) return fail(parsed.error(), exit_status::kUsage);
+    name = *std::move(parsed);
+  }
+  const Result<snapshot::Reference> imported = snapshot::import_snapshot(*store, options.file, name);
+  if (!imported) return fail(imported.error());
+  fmt::print("{}:{}\n", imported->machine, imported->tag);
+  return exit_status::kSuccess;
 }
 
 }  // namespace doppel::cli

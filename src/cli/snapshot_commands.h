@@ -10,6 +10,8 @@ struct SnapshotOptions {
   std::string machine;
   std::string tag;
   std::vector<std::string> tags;
+  std::string file;
+  std::string reference;  ///< what an imported snapshot is to be called
   std::string engine = "auto";
   bool full = false;
   bool json = false;
@@ -21,5 +23,7 @@ int snapshot_list(const SnapshotOptions& options);
 int snapshot_restore(const SnapshotOptions& options);
 int snapshot_delete(const SnapshotOptions& options);
 int snapshot_verify(const SnapshotOptions& options);
+int snapshot_export(const SnapshotOptions& options);
+int snapshot_import(const SnapshotOptions& options);
 
 }  // namespace doppel::cli

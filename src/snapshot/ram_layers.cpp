@@ -121,6 +121,20 @@ void add_pieces(const std::shared_ptr<const UniqueFd>& ram, std::span<const std:
   }
 }
 
+Result<bool> read_page(const std::vector<OpenLayer>& layers, std::uint64_t page, std::span<std::byte> contents) {
+  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
+    const std::uint32_t expected = checksum_of(layer->sums, page);
+    if (expected == 0) continue;
+    if (!read_at(layer->ram->get(), contents, page << kPageShift))
+      return system_error("cannot read the snapshot's RAM");
+    if (page_checksum(contents) != expected) {
+      return Error{fmt::format("the snapshot's page at {:#x} is damaged", page << kPageShift)};
+    }
+    return !is_zero(contents);
+  }
+  return false;
+}
+
 Result<void> verify_layer(int ram, std::span<const std::byte> sums, std::uint64_t memory_bytes,
                           const std::function<void(double)>& progress) {
   const std::uint64_t pages = memory_bytes >> kPageShift;

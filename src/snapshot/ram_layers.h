@@ -45,6 +45,14 @@ class LayerWriter {
 void add_pieces(const std::shared_ptr<const UniqueFd>& ram, std::span<const std::byte> sums, std::uint64_t memory_bytes,
                 std::vector<machine::SavedMachine::RamPiece>& pieces);
 
+/// A layer with its list.
+struct OpenLayer {
+  std::shared_ptr<const UniqueFd> ram;
+  std::vector<std::byte> sums;
+};
+/// A page as the layers, lowest first, show it. False: it is zero, and `contents` is as before. The error is damage.
+Result<bool> read_page(const std::vector<OpenLayer>& layers, std::uint64_t page, std::span<std::byte> contents);
+
 /// Whether all pages of a layer are as they were written.
 Result<void> verify_layer(int ram, std::span<const std::byte> sums, std::uint64_t memory_bytes,
                           const std::function<void(double done)>& progress);

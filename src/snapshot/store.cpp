@@ -256,20 +256,31 @@ Result<std::shared_ptr<machine::SavedMachine>> Store::open(const Manifest& manif
   return saved;
 }
 
+Result<std::vector<OpenLayer>> Store::open_layers(const Manifest& manifest) const {
+  const std::string path = directory(manifest.machine, manifest.tag) + "/";
+  std::vector<OpenLayer> layers;
+  for (std::size_t layer = 0; layer < manifest.layers.size(); ++layer) {
+    Result<std::vector<std::byte>> sums = read_checked(path + file_name::sums(layer), manifest.layers[layer]);
+    if (!sums) return sums.error();
+    Result<UniqueFd> ram = open_for_reading(path + file_name::ram(layer));
+    if (!ram) return ram.error();
+    layers.push_back({std::make_shared<const UniqueFd>(*std::move(ram)), *std::move(sums)});
+  }
+  return layers;
+}
+
 Result<void> Store::verify(const Manifest& manifest, const std::function<void(double)>& progress) const {
   if (const auto opened = open(manifest); !opened) return opened.error();
+  const Result<std::vector<OpenLayer>> layers = open_layers(manifest);
+  if (!layers) return layers.error();
   const std::string path = directory(manifest.machine, manifest.tag) + "/";
-  for (std::size_t layer = 0; layer < manifest.layers.size(); ++layer) {
-    const Result<std::vector<std::byte>> sums = read_checked(path + file_name::sums(layer), manifest.layers[layer]);
-    if (!sums) return sums.error();
-    const Result<UniqueFd> ram = open_for_reading(path + file_name::ram(layer));
-    if (!ram) return ram.error();
+  for (std::size_t layer = 0; layer < layers->size(); ++layer) {
     const auto layer_progress = [&](double part) {
-      if (progress) progress((static_cast<double>(layer) + part) / static_cast<double>(manifest.layers.size()));
+      if (progress) progress((static_cast<double>(layer) + part) / static_cast<double>(layers->size()));
     };
-    if (Result<void> good = verify_layer(ram->get(), *sums, manifest.memory_bytes, layer_progress); !good) {
-      return Error{path + file_name::ram(layer) + ": " + good.error().message};
-    }
+    const Result<void> good =
+        verify_layer((*layers)[layer].ram->get(), (*layers)[layer].sums, manifest.memory_bytes, layer_progress);
+    if (!good) return Error{path + file_name::ram(layer) + ": " + good.error().message};
   }
   return {};
 }

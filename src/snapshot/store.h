@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "machine/saved_machine.h"
 #include "snapshot/manifest.h"
+#include "snapshot/ram_layers.h"
 
 namespace doppel::snapshot {
 
@@ -81,6 +82,8 @@ class Store {
 
   /// Opens what a machine goes on from. Checks all but RAM, which is too much to look at: see verify().
   Result<std::shared_ptr<machine::SavedMachine>> open(const Manifest& manifest) const;
+  /// All of its RAM, for reading.
+  Result<std::vector<OpenLayer>> open_layers(const Manifest& manifest) const;
   /// Reads all of RAM and compares its checksums.
   Result<void> verify(const Manifest& manifest, const std::function<void(double done)>& progress = {}) const;
 

@@ -3,13 +3,17 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <set>
 #include <string>
+#include <thread>
 
 #include "base/temporary_directory.h"
 #include "guest/doppel_process.h"
@@ -174,6 +178,48 @@ TEST_F(Snapshots, ClonesShareAStateAndHaveNamesOfTheirOwn) {
     EXPECT_EQ(guest(name, "ping -c 1 -q 10.0.2.2 >/dev/null && echo reached"), "reached\n");
   }
   EXPECT_EQ(ok({"snapshot", "list", "--json"}), "[]\n") << "what they were made from is nobody's to see";
+}
+
+TEST_F(Snapshots, AMachineKilledWhileItIsSavedLeavesWhatWasThere) {
+  start("web", {"--memory", "128M"});
+  guest("web", kLoad);
+  ok({"snapshot", "create", "web", "first"});
+  std::minstd_rand random(1);
+  for (int i = 0; i < 10; ++i) {
+    SCOPED_TRACE(i);
+    const auto machines = nlohmann::json::parse(ok({"ps", "--json"}));
+    const std::string tag = "t" + std::to_string(i);
+    std::thread killer([pid = machines.at(0).at("pid").get<pid_t>(), delay = random() % 300'000] {
+      ::usleep(static_cast<useconds_t>(delay));
+      ::kill(pid, SIGKILL);
+    });
+    run_doppel({"snapshot", "create", "web", tag, "--full", "-q"});
+    killer.join();
+    // What is listed is whole, whether the new one is among it or not.
+    for (const auto& entry : nlohmann::json::parse(ok({"snapshot", "list", "web", "--json"}))) {
+      EXPECT_EQ(ok({"snapshot", "verify", "web", entry["tag"], "-q"}), "");
+    }
+    std::vector<std::string> restore{"snapshot", "restore", "web"};
+    if (i % 2 == 0) restore.emplace_back("first");
+    ok(restore);
+    EXPECT_EQ(work("web"), "");
+  }
+  ok({"snapshot", "create", "web", "last"});
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "XDG_STATE_HOME/doppel/snapshots/web")) {
+    EXPECT_NE(entry.path().filename().string().front(), '.') << "what the dead have begun is gone";
+  }
+}
+
+TEST_F(Snapshots, OneFileIsASnapshot) {
+  start("web", {"--memory", "128M"});
+  guest("web", "echo kept >/tmp/state");
+  ok({"snapshot", "create", "web", "one"});
+  ok({"snapshot", "export", "web", "one", directory_ / "file"});
+  ok({"kill", "web"});
+  ok({"snapshot", "delete", "web", "one"});
+  EXPECT_EQ(ok({"snapshot", "import", directory_ / "file", "moved:here"}), "moved:here\n");
+  const RunResult result = run_doppel({"run", "--from", "moved:here", "-c", "cat /tmp/state"});
+  EXPECT_EQ(result.output, "kept\n") << result.errors;
 }
 
 TEST_F(Snapshots, ARebootBootsAgain) {

@@ -10,9 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "base/temporary_directory.h"
-#include "snapshot/checksum.h"
-#include "snapshot/ram_layers.h"
+#include "snapshot/store_fixture.h"
 
 namespace doppel::snapshot {
 namespace {
@@ -20,60 +18,8 @@ namespace {
 using memory::kPageSize;
 using testing::HasSubstr;
 
-constexpr std::uint64_t kMemory = std::uint64_t{1} << 20;
-
-class StoreTest : public testing::Test {
+class StoreTest : public test::StoreFixture {
  protected:
-  static Manifest::File put(const UniqueFd& fd, const std::string& text) {
-    const auto bytes = std::as_bytes(std::span{text});
-    EXPECT_TRUE(write_all(fd.get(), bytes));
-    return {bytes.size(), crc32c(bytes)};
-  }
-
-  /// Fills a draft with RAM that has `value` all over the given pages.
-  Manifest fill(Draft& draft, const std::string& tag, std::vector<std::uint64_t> pages, char value,
-                const Manifest* parent) {
-    Manifest manifest;
-    manifest.machine = "web";
-    manifest.tag = tag;
-    manifest.id = "id-" + tag;
-    manifest.created = ++time_;
-    manifest.memory_bytes = kMemory;
-    if (parent != nullptr) manifest.layers = parent->layers;
-    LayerWriter layer(draft.ram.get(), draft.sums.get(), kMemory, parent == nullptr);
-    EXPECT_TRUE(layer.begin());
-    const std::vector<std::byte> contents(kPageSize, static_cast<std::byte>(value));
-    for (const std::uint64_t page : pages) EXPECT_TRUE(layer.page(page, contents));
-    manifest.layers.push_back(*layer.finish());
-    manifest.clock = put(draft.clock, "clock");
-    manifest.components = put(draft.components, "components of " + tag);
-    put(draft.manifest, format_manifest(manifest));
-    return manifest;
-  }
-  Manifest make(const std::string& tag, std::vector<std::uint64_t> pages, char value,
-                const Manifest* parent = nullptr) {
-    std::optional<Store::Parent> on;
-    if (parent != nullptr) on = {parent->machine, parent->tag, parent->id};
-    Result<Draft> draft = store.begin("web", tag, on);
-    EXPECT_TRUE(draft) << draft.error().message;
-    Manifest manifest = fill(*draft, tag, std::move(pages), value, parent);
-    EXPECT_TRUE(store.commit(*draft));
-    return manifest;
-  }
-  /// What a machine would find in a page.
-  char ram(const std::string& tag, std::uint64_t page) {
-    const Result<Manifest> manifest = store.find({"web", tag});
-    EXPECT_TRUE(manifest) << manifest.error().message;
-    const auto saved = store.open(*manifest);
-    EXPECT_TRUE(saved) << saved.error().message;
-    const auto memory = *memory::GuestMemory::create(kMemory);
-    for (const auto& piece : (*saved)->ram) {
-      EXPECT_TRUE(memory->map_contents(piece.file->get(), piece.offset, piece.page, piece.bytes));
-    }
-    char value = 0;
-    EXPECT_TRUE(memory->read_value(page * kPageSize + 7, value));
-    return value;
-  }
   std::size_t entries() const {
     const auto all = std::filesystem::directory_iterator(directory / "web");
     return static_cast<std::size_t>(std::distance(begin(all), end(all)));
@@ -83,10 +29,6 @@ class StoreTest : public testing::Test {
     stream.seekp(offset);
     stream.put('!');
   }
-
-  test::TemporaryDirectory directory;
-  const Store store{directory.path()};
-  std::int64_t time_ = 0;
 };
 
 TEST_F(StoreTest, KeepsWhatWasCommitted) {

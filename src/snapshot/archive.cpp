@@ -1,0 +1,263 @@
+#include "snapshot/archive.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <utility>
+
+#include "base/bits.h"
+#include "base/system_error.h"
+#include "memory/guest_memory.h"
+#include "snapshot/checksum.h"
+#include "snapshot/ram_layers.h"
+
+namespace doppel::snapshot {
+namespace {
+
+using memory::kPageShift;
+using memory::kPageSize;
+
+constexpr std::string_view kMagic = "doppel archive 1\n";
+constexpr std::uint64_t kEnd = ~std::uint64_t{0};
+constexpr std::uint32_t kLargestManifest = 1 << 20;
+constexpr int kLevel = 3;
+
+class Compressor {
+ public:
+  explicit Compressor(int fd) : fd_(fd), context_(ZSTD_createCCtx(), ZSTD_freeCCtx), out_(ZSTD_CStreamOutSize()) {
+    ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, kLevel);
+    ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1);
+  }
+
+  Result<void> put(std::span<const std::byte> bytes) { return run(bytes, ZSTD_e_continue); }
+  Result<void> finish() { return run({}, ZSTD_e_end); }
+  template <class T>
+  Result<void> number(T value) {
+    std::array<std::byte, sizeof(T)> bytes{};
+    store_le(bytes.data(), value);
+    return put(bytes);
+  }
+
+ private:
+  Result<void> run(std::span<const std::byte> bytes, ZSTD_EndDirective directive) {
+    ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};
+    for (;;) {
+      ZSTD_outBuffer out{out_.data(), out_.size(), 0};
+      const std::size_t left = ZSTD_compressStream2(context_.get(), &out, &in, directive);
+      if (ZSTD_isError(left) != 0) return Error{fmt::format("cannot compress: {}", ZSTD_getErrorName(left))};
+      if (Result<void> written = write_all(fd_, std::span(out_).first(out.pos)); !written) return written;
+      if (in.pos == in.size && (directive == ZSTD_e_continue || left == 0)) return {};
+    }
+  }
+
+  const int fd_;
+  std::unique_ptr<ZSTD_CCtx, decltype(&ZSTD_freeCCtx)> context_;
+  std::vector<std::byte> out_;
+};
+
+class Decompressor {
+ public:
+  explicit Decompressor(int fd) : fd_(fd), context_(ZSTD_createDCtx(), ZSTD_freeDCtx), buffer_(ZSTD_DStreamInSize()) {}
+
+  Result<void> get(std::span<std::byte> bytes) {
+    ZSTD_outBuffer out{bytes.data(), bytes.size(), 0};
+    while (out.pos < out.size) {
+      if (Result<void> stepped = step(out); !stepped) return stepped;
+    }
+    return {};
+  }
+  template <class T>
+  Result<T> number() {
+    std::array<std::byte, sizeof(T)> bytes{};
+    if (Result<void> got = get(bytes); !got) return got.error();
+    return load_le<T>(bytes.data());
+  }
+  Result<std::vector<std::byte>> block(std::uint64_t length) {
+    // Grows with what is there, not with what the file says of it.
+    constexpr std::uint64_t kStep = std::uint64_t{1} << 20;
+    std::vector<std::byte> bytes;
+    while (bytes.size() < length) {
+      const std::size_t done = bytes.size();
+      bytes.resize(std::min(length, done + kStep));
+      if (Result<void> got = get(std::span(bytes).subspan(done)); !got) return got.error();
+    }
+    return bytes;
+  }
+  /// The frame's end, with its checksum.
+  Result<void> finish() {
+    std::byte none{};
+    while (!ended_) {
+      ZSTD_outBuffer out{&none, 0, 0};
+      if (Result<void> stepped = step(out); !stepped) return stepped;
+    }
+    return {};
+  }
+
+ private:
+  Result<void> step(ZSTD_outBuffer& out) {
+    const Error damaged{"the file is damaged, or no archive of a snapshot"};
+    if (ended_) return damaged;
+    if (in_.pos == in_.size && !drained_) {
+      const ssize_t got = ::read(fd_, buffer_.data(), buffer_.size());
+      if (got < 0 && errno == EINTR) return {};
+      if (got < 0) return system_error("cannot read the archive");
+      in_ = {buffer_.data(), static_cast<std::size_t>(got), 0};
+      drained_ = got == 0;
+    }
+    const std::size_t before = out.pos;
+    const std::size_t consumed = in_.pos;
+    const std::size_t left = ZSTD_decompressStream(context_.get(), &out, &in_);
+    if (ZSTD_isError(left) != 0) return damaged;
+    ended_ = left == 0;
+    if (drained_ && !ended_ && out.pos == before && in_.pos == consumed) return damaged;
+    return {};
+  }
+
+  const int fd_;
+  std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context_;
+  std::vector<std::byte> buffer_;
+  ZSTD_inBuffer in_{nullptr, 0, 0};
+  bool drained_ = false, ended_ = false;
+};
+
+/// A file that takes its place when it is whole.
+class NewFile {
+ public:
+  static Result<NewFile> create(const std::string& path) {
+    NewFile file;
+    file.path_ = path;
+    file.aside_ = path + ".XXXXXX";
+    file.fd_ = UniqueFd(::mkostemp(file.aside_.data(), O_CLOEXEC));
+    if (!file.fd_.valid()) return system_error("cannot create a file beside " + path);
+    return file;
+  }
+  NewFile(NewFile&&) noexcept = default;
+  NewFile& operator=(NewFile&&) = delete;
+  ~NewFile() {
+    if (fd_.valid()) ::unlink(aside_.c_str());
+  }
+
+  int fd() const { return fd_.get(); }
+  Result<void> commit() {
+    if (::fsync(fd_.get()) != 0 || ::rename(aside_.c_str(), path_.c_str()) != 0) {
+      return system_error("cannot write " + path_);
+    }
+    fd_.reset();
+    return {};
+  }
+
+ private:
+  NewFile() = default;
+
+  std::string path_, aside_;
+  UniqueFd fd_;
+};
+
+Result<void> write_pages(Compressor& out, const std::vector<OpenLayer>& layers, std::uint64_t pages,
+                         const ArchiveProgress& progress) {
+  constexpr std::uint64_t kProgressStep = 4096;
+  std::vector<std::byte> contents(kPageSize);
+  for (std::uint64_t page = 0; page < pages; ++page) {
+    if (page % kProgressStep == 0 && progress) progress(static_cast<double>(page) / static_cast<double>(pages));
+    const Result<bool> there = read_page(layers, page, contents);
+    if (!there) return there.error();
+    if (!*there) continue;
+    if (Result<void> put = out.number(page); !put) return put;
+    if (Result<void> put = out.put(contents); !put) return put;
+  }
+  return out.number(kEnd);
+}
+
+Result<void> read_pages(Decompressor& in, LayerWriter& layer, std::uint64_t pages) {
+  std::vector<std::byte> contents(kPageSize);
+  std::uint64_t next = 0;
+  for (;;) {
+    const Result<std::uint64_t> page = in.number<std::uint64_t>();
+    if (!page) return page.error();
+    if (*page == kEnd) return in.finish();
+    if (*page < next || *page >= pages) return Error{"the archive is damaged: its pages are in no order"};
+    next = *page + 1;
+    if (Result<void> got = in.get(contents); !got) return got;
+    if (Result<void> written = layer.page(*page, contents); !written) return written;
+  }
+}
+
+Result<std::vector<std::byte>> read_checked(Decompressor& in, const Manifest::File& file, const char* what) {
+  Result<std::vector<std::byte>> bytes = in.block(file.bytes);
+  if (bytes && crc32c(*bytes) != file.checksum) return Error{fmt::format("the archive is damaged: {}", what)};
+  return bytes;
+}
+
+}  // namespace
+
+Result<void> export_snapshot(const Store& store, const Manifest& manifest, const std::string& path,
+                             const ArchiveProgress& progress) {
+  const Result<std::shared_ptr<machine::SavedMachine>> saved = store.open(manifest);
+  if (!saved) return saved.error();
+  const Result<std::vector<OpenLayer>> layers = store.open_layers(manifest);
+  if (!layers) return layers.error();
+  Result<NewFile> file = NewFile::create(path);
+  if (!file) return file.error();
+  Compressor out(file->fd());
+  const std::string text = format_manifest(manifest);
+  Result<void> done = out.put(std::as_bytes(std::span{kMagic}));
+  if (done) done = out.number(static_cast<std::uint32_t>(text.size()));
+  if (done) done = out.put(std::as_bytes(std::span{text}));
+  if (done) done = out.put((*saved)->state.clock);
+  if (done) done = out.put((*saved)->state.components);
+  if (done) done = write_pages(out, *layers, manifest.memory_bytes >> kPageShift, progress);
+  if (done) done = out.finish();
+  if (done) done = file->commit();
+  return done;
+}
+
+Result<Reference> import_snapshot(const Store& store, const std::string& path, const std::optional<Reference>& name) {
+  const Result<UniqueFd> fd = open_for_reading(path);
+  if (!fd) return fd.error();
+  Decompressor in(fd->get());
+  const Result<std::vector<std::byte>> magic = in.block(kMagic.size());
+  if (!magic || !std::ranges::equal(*magic, std::as_bytes(std::span{kMagic}))) {
+    return Error{path + " is no archive of a snapshot: doppel snapshot export makes one"};
+  }
+  const Result<std::uint32_t> length = in.number<std::uint32_t>();
+  if (!length || *length > kLargestManifest) return Error{path + " is damaged"};
+  const Result<std::vector<std::byte>> text = in.block(*length);
+  if (!text) return text.error();
+  Result<Manifest> manifest = parse_manifest({reinterpret_cast<const char*>(text->data()), text->size()});
+  if (!manifest) return Error{path + ": " + manifest.error().message};
+  if (name) manifest->machine = name->machine;
+  if (name && !name->tag.empty()) manifest->tag = name->tag;
+  const Result<std::vector<std::byte>> clock = read_checked(in, manifest->clock, "its clock");
+  if (!clock) return clock.error();
+  const Result<std::vector<std::byte>> components = read_checked(in, manifest->components, "its devices");
+  if (!components) return components.error();
+
+  Result<Draft> draft = store.begin(manifest->machine, manifest->tag, std::nullopt);
+  if (!draft) return draft.error();
+  LayerWriter layer(draft->ram.get(), draft->sums.get(), manifest->memory_bytes, true);
+  Result<void> done = layer.begin();
+  if (done) done = read_pages(in, layer, manifest->memory_bytes >> kPageShift);
+  if (!done) return Error{path + ": " + done.error().message};
+  Result<Manifest::File> sums = layer.finish();
+  if (!sums) return sums.error();
+  manifest->layers = {*sums};
+  manifest->stored_bytes = layer.stored_bytes();
+  manifest->ancestors.clear();
+  done = write_all(draft->clock.get(), *clock);
+  if (done) done = write_all(draft->components.get(), *components);
+  const std::string description = format_manifest(*manifest);
+  if (done) done = write_all(draft->manifest.get(), std::as_bytes(std::span{description}));
+  if (done) done = store.commit(*draft);
+  if (!done) return done.error();
+  return Reference{manifest->machine, manifest->tag};
+}
+
+}  // namespace doppel::snapshot
