@@ -79,11 +79,8 @@ void Emitter::check_crossing(HostReg linear, unsigned size) {
   const Label inside = a_.newLabel();
   const auto log = static_cast<std::size_t>(std::bit_width(size) - 1);
   if (std::has_single_bit(size) && log < Trampolines::kCheckedSizes) {
-    const bool may_be_aligned = size <= 8;
-    if (may_be_aligned) {
-      a_.pext(host::ecx, reg(linear, 4), env(DOPPEL_ENV(alignment_mask) + 4 * static_cast<std::int32_t>(log - 1), 4));
-      a_.short_().jecxz(host::rcx, inside);
-    }
+    a_.pext(host::ecx, reg(linear, 4), env(DOPPEL_ENV(alignment_mask) + 4 * static_cast<std::int32_t>(log - 1), 4));
+    a_.short_().jecxz(host::rcx, inside);
     call_unnumbered(trampolines_.check_crossing[log][linear], add_site());
     a_.bind(inside);
     return;
