@@ -132,14 +132,11 @@ class DebianBuild {
     if (auto written = write_file_atomically(agent, recipe.agent); !written) return written;
     if (auto written = write_file_atomically(shares, recipe.shares); !written) return written;
     std::vector<std::string> command{
-        "mmdebstrap",
-        ::geteuid() == 0 ? "--mode=root" : "--mode=unshare",
-        "--variant=minbase",
-        fmt::format("--include={}", kPackages),
-        "--aptopt=Apt::Install-Recommends \"false\"",
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        "mmdebstrap", ::geteuid() == 0 ? "--mode=root" : "--mode=unshare", "--variant=minbase",
+        fmt::format("--include={}", kPackages), "--aptopt=Apt::Install-Recommends \"false\"",
+        // The image is synced as a whole in the end; guest/debian/customize takes this out of it again.
+        "--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         "--customize-hook=mkdir -p \"$1/usr/local/lib/doppel\"",
         fmt::format("--customize-hook=upload {} /usr/local/sbin/doppel-agent", quoted(agent)),
         fmt::format("--customize-hook=upload {} /usr/local/lib/doppel/shares", quoted(shares)),
