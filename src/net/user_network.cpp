@@ -21,7 +21,7 @@ namespace doppel::net {
 namespace {
 
 /// TCP ends here, so a frame may be as large as IP allows: fewer of them, less work for the guest.
-constexpr std::uint16_t kMtu = 65520;
+constexpr std::uint16_t kMtu = 16384;
 constexpr std::size_t kEthernetHeader = 14;
 constexpr std::size_t kMostWaiting = 256;
 constexpr std::uint32_t kLongestWait = 60'000;
