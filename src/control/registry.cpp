@@ -59,9 +59,17 @@ std::int64_t start_time(const UniqueFd& file) {
   return ::fstat(file.get(), &status) == 0 ? status.st_mtime : 0;
 }
 
+/// Takes away what an entry consists of; a directory that holds anything else is not an entry, and stays.
 void remove(const VmPaths& paths) {
   std::error_code ignored;
-  std::filesystem::remove_all(paths.directory, ignored);
+  std::vector<std::filesystem::path> ours{paths.pid(),          paths.control_socket(), paths.console_socket(),
+                                          paths.vsock_socket(), paths.console_log(),    paths.other_console_log()};
+  // vsock has one for each port of the host that somebody listens on.
+  for (const auto& file : std::filesystem::directory_iterator(paths.directory, ignored)) {
+    if (std::filesystem::is_socket(file.symlink_status(ignored))) ours.push_back(file.path());
+  }
+  for (const std::filesystem::path& path : ours) std::filesystem::remove(path, ignored);
+  std::filesystem::remove(paths.directory, ignored);
 }
 
 /// Whether a process holds this entry. With the registry locked.
@@ -124,6 +132,10 @@ Result<Registration> Registry::claim(std::string_view wanted) {
       return Error{fmt::format("a machine named {} is running already: choose another --name", name)};
     }
     remove(paths);
+    if (std::filesystem::exists(paths.directory)) {
+      if (wanted.empty()) continue;
+      return Error{fmt::format("{} is not a machine's: remove it, or choose another --name", paths.directory)};
+    }
     if (::mkdir(paths.directory.c_str(), 0700) != 0) return system_error("cannot create " + paths.directory);
     UniqueFd pid_file = open_pid_file(paths, O_CREAT | O_EXCL);
     if (!pid_file.valid() || !try_lock(pid_file)) return system_error("cannot create " + paths.pid());

@@ -29,7 +29,7 @@ class Vm {
   virtual void send_break() = 0;  ///< on the console's serial line
   /// Asks the guest to give so much memory back; false without a balloon.
   virtual bool set_balloon(std::uint64_t bytes) = 0;
-  virtual void kill() = 0;        ///< ends the VM without asking the guest
+  virtual void kill() = 0;  ///< ends the VM without asking the guest
 
   /// Begins a snapshot; `done` is called when it is there, in any thread. The error is that none can be begun.
   virtual Result<void> snapshot(snapshot::CreateOptions options, snapshot::Snapshotter::Done done) = 0;

@@ -87,6 +87,18 @@ TEST_F(RegistryTest, StaleEntriesCleanThemselvesUp) {
   EXPECT_FALSE(std::filesystem::exists(directory_ / "web"));
 }
 
+TEST_F(RegistryTest, ADirectoryWithMoreThanAnEntryStaysWhole) {
+  const std::filesystem::path kept = directory_ / "snapshots/web/manifest.json";
+  std::filesystem::create_directories(kept.parent_path());
+  std::ofstream(kept) << "{}";
+  EXPECT_TRUE(names().empty());
+  EXPECT_TRUE(std::filesystem::exists(kept));
+  const auto claimed = registry_.claim("snapshots");
+  ASSERT_FALSE(claimed);
+  EXPECT_THAT(claimed.error().message, HasSubstr("choose another --name"));
+  EXPECT_TRUE(std::filesystem::exists(kept));
+}
+
 TEST_F(RegistryTest, AStaleNameMayBeTaken) {
   crash_with("web");
   std::ofstream(directory_ / "web/control.sock") << "left behind";

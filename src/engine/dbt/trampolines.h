@@ -25,8 +25,8 @@ struct Trampolines {
   /// What it calls instead where a look-up has failed, with the linear address in a register: by that, for reading and
   /// for writing.
   std::array<std::array<const std::byte*, 16>, 2> miss{};
-  /// What it calls for an access of 2, 4 or 8 bytes that is not aligned, by its size's binary logarithm and the register
-  /// of its linear address. Comes back if the access stays inside its page. Changes rcx.
+  /// What it calls for an access of 2, 4 or 8 bytes that is not aligned, by its size's binary logarithm and the
+  /// register of its linear address. Comes back if the access stays inside its page. Changes rcx.
   static constexpr std::size_t kCheckedSizes = 4;
   std::array<std::array<const std::byte*, 16>, kCheckedSizes> check_crossing{};
   /// What it calls, for supervisor and user code, to find the code for the guest address in rcx. Comes back with it in
