@@ -36,9 +36,6 @@ class Attention {
   }
   std::uint8_t sipi_vector() const { return sipi_vector_.load(std::memory_order_relaxed); }
 
-  /// For translated code that tests the word inline.
-  const std::atomic<std::uint32_t>& word() const { return word_; }
-
   /// A word that is set to 0 whenever a bit is set: an engine's, whose code notices by it without a test. Before the
   /// vCPU runs; it outlives all threads that call set(), or is taken back (null) before.
   void set_doorbell(std::atomic<std::uint64_t>* word) { doorbell_ = word; }

@@ -119,14 +119,14 @@ void Emitter::call_unnumbered(const std::byte* trampoline, std::uint32_t site) {
 namespace {
 constexpr std::size_t kShortReach = 127;
 constexpr std::size_t kIslandBytes = 9;
+constexpr std::size_t kMostAhead = 56;  // bytes that may be written between two looks at the islands
 }  // namespace
 
-/// JRCXZ reaches 127 bytes: its targets are written in time, with a jump around them. `ahead` is what may be written
-/// before this is called again.
-void Emitter::keep_islands_in_reach(std::size_t ahead) {
+/// JRCXZ reaches 127 bytes: its targets are written in time, with a jump around them.
+void Emitter::keep_islands_in_reach() {
   if (islands_.empty()) return;
   const std::size_t last = islands_.front().branch_at + kShortReach;
-  if (a_.offset() + ahead + kIslandBytes * (islands_.size() + 1) < last) return;
+  if (a_.offset() + kMostAhead + kIslandBytes * (islands_.size() + 1) < last) return;
   const Label around = a_.newLabel();
   a_.short_().jmp(around);
   emit_islands();

@@ -73,7 +73,7 @@ class Emitter {
   std::uint32_t add_site(std::uint32_t resume = 0);
   void call_out(ExitReason reason, std::uint32_t site);
   void call_unnumbered(const std::byte* trampoline, std::uint32_t site);
-  void keep_islands_in_reach(std::size_t ahead = 56);
+  void keep_islands_in_reach();
   void emit_islands();
   void poll();
   void need_fpu();
