@@ -65,7 +65,7 @@ TEST_F(Debian, BootsToItsLoginPromptWithNoUnitFailed) {
       {"run", "debian", "--detach", "--name", machine.name, "--temporary", "--share", shared.path() + ":/srv:ro"});
   ASSERT_EQ(started.status, 0) << started.errors;
   DoppelProcess logs({"logs", "--follow", machine.name});
-  ASSERT_TRUE(logs.expect("debian login:")) << logs.output();
+  ASSERT_TRUE(logs.expect(machine.name + " login:")) << logs.output();
   const RunResult running = run_doppel({"exec", machine.name, "systemctl", "is-system-running", "--wait"});
   EXPECT_EQ(running.output, "running\n") << run_doppel({"exec", machine.name, "systemctl", "--failed"}).output;
   const RunResult facts = run_doppel(
