@@ -55,6 +55,7 @@ Result<pid_t> start(const Place& place, const std::vector<std::string>& command,
     ::_exit(exec_in_guest({.name = place.machine, .command = command, .interactive = input >= 0}));
   }
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   ::execvp(arguments[0], arguments.data());

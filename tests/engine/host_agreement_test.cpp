@@ -1,8 +1,8 @@
-#include <signal.h>
 #include <sys/mman.h>
 
 #include <array>
 #include <csetjmp>
+#include <csignal>
 #include <cstring>
 #include <set>
 

@@ -60,7 +60,7 @@ class Snapshots : public testing::Test {
     for (const std::string& name : running_) run_doppel({"kill", name});
   }
 
-  std::string ok(std::vector<std::string> arguments) {
+  std::string ok(const std::vector<std::string>& arguments) {
     const RunResult result = run_doppel(arguments);
     EXPECT_EQ(result.status, 0) << testing::PrintToString(arguments) << ": " << result.errors;
     return result.output;

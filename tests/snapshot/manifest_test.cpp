@@ -87,7 +87,9 @@ TEST(Manifest, RefusesWhatCannotBe) {
                                                   {"id", "/"},
                                                   {"created", "monday"},
                                                   {"networks", {{{"kind", "wifi"}}}}};
-  for (const auto& [name, value] : changes) {
+  for (const auto& change : changes) {
+    const auto& name = change.first;
+    const auto& value = change.second;
     const Result<Manifest> read = parse_manifest(forged([&](json& body) { body[name] = value; }));
     EXPECT_FALSE(read) << name << " = " << value.dump();
     EXPECT_FALSE(parse_manifest(forged([&](json& body) { body.erase(name); }))) << "without " << name;

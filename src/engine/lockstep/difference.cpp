@@ -39,7 +39,7 @@ void compare(const state::Node& left, const state::Node& right, const std::strin
     for (std::size_t i = 0; i < std::min(left.children.size(), right.children.size()); ++i) {
       const std::string& name = left.children[i].name;
       const bool element = path.empty() || name.starts_with('[');
-      compare(left.children[i], right.children[i], element ? path + name : path + "." + name, lines);
+      compare(left.children[i], right.children[i], element ? path + name : fmt::format("{}.{}", path, name), lines);
     }
     return;
   }

@@ -163,7 +163,7 @@ class RandomPrograms : public ::testing::TestWithParam<TwinMode> {
       case 3: {
         const unsigned number = any_register();
         listing_ += "indirect jump\n";
-        a.lea(gp(number), is_64(mode_) ? r::ptr(next) : r::ptr(next));
+        a.lea(gp(number), r::ptr(next));
         a.jmp(gp(number));
         host_instruction(a);
         break;
