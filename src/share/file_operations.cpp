@@ -117,6 +117,13 @@ int FileServer::enter(Node& parent, const std::string& name, fuse_entry_out& ent
   return 0;
 }
 
+int FileServer::reply_entry(const Call& call, Node& parent, const std::string& name) {
+  fuse_entry_out entry{};
+  const int error = enter(parent, name, entry);
+  if (error == 0) call.reply(entry);
+  return error;
+}
+
 // --- Names ---
 
 int FileServer::look_up(const Call& call) {
@@ -124,10 +131,7 @@ int FileServer::look_up(const Call& call) {
   const std::string name = call.text(0);
   if (parent == nullptr) return ESTALE;
   if (!is_name(name)) return ENOENT;
-  fuse_entry_out entry{};
-  const int error = enter(*parent, name, entry);
-  if (error == 0) call.reply(entry);
-  return error;
+  return reply_entry(call, *parent, name);
 }
 
 int FileServer::read_link(const Call& call) {
@@ -154,10 +158,7 @@ int FileServer::make_link(const Call& call) {
   Place place;
   if (const int error = find_place(*node, place); error != 0) return error;
   if (::linkat(place.directory, place.name, parent->directory.get(), name.c_str(), 0) != 0) return errno;
-  fuse_entry_out entry{};
-  const int error = enter(*parent, name, entry);
-  if (error == 0) call.reply(entry);
-  return error;
+  return reply_entry(call, *parent, name);
 }
 
 int FileServer::make_symbolic_link(const Call& call) {
@@ -167,10 +168,7 @@ int FileServer::make_symbolic_link(const Call& call) {
   if (parent == nullptr) return ESTALE;
   if (!is_name(name) || target.empty()) return EINVAL;
   if (::symlinkat(target.c_str(), parent->directory.get(), name.c_str()) != 0) return errno;
-  fuse_entry_out entry{};
-  const int error = enter(*parent, name, entry);
-  if (error == 0) call.reply(entry);
-  return error;
+  return reply_entry(call, *parent, name);
 }
 
 int FileServer::make_node(const Call& call) {
@@ -184,10 +182,7 @@ int FileServer::make_node(const Call& call) {
       ::openat(parent->directory.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | kSafely, in.mode & kPermittedBits));
   if (!made.valid()) return errno;
   ::fchmod(made.get(), in.mode & kPermittedBits);
-  fuse_entry_out entry{};
-  const int error = enter(*parent, name, entry);
-  if (error == 0) call.reply(entry);
-  return error;
+  return reply_entry(call, *parent, name);
 }
 
 int FileServer::make_directory(const Call& call) {
@@ -197,10 +192,7 @@ int FileServer::make_directory(const Call& call) {
   if (parent == nullptr) return ESTALE;
   if (!is_name(name)) return EINVAL;
   if (::mkdirat(parent->directory.get(), name.c_str(), in.mode & kPermittedBits) != 0) return errno;
-  fuse_entry_out entry{};
-  const int error = enter(*parent, name, entry);
-  if (error == 0) call.reply(entry);
-  return error;
+  return reply_entry(call, *parent, name);
 }
 
 int FileServer::remove_file(const Call& call) {

@@ -109,6 +109,8 @@ class FileServer {
   Node* directory_of(const Call& call);
   /// Looks `name` up in `parent`, and the entry into `entry`.
   int enter(Node& parent, const std::string& name, fuse_entry_out& entry);
+  /// Answers a call with it.
+  int reply_entry(const Call& call, Node& parent, const std::string& name);
   int rename(const Call& call, std::uint64_t new_parent, std::size_t names, std::uint32_t flags);
   int list(const Call& call, bool plus);
   std::uint64_t keep(UniqueFd fd, std::uint64_t node);

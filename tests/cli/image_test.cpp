@@ -26,7 +26,7 @@ struct Finished {
   std::string output, errors;
 };
 
-Finished doppel_image(std::vector<std::string> arguments) {
+Finished doppel_image(const std::vector<std::string>& arguments) {
   std::vector<const char*> words{"doppel", "image"};
   for (const std::string& argument : arguments) words.push_back(argument.c_str());
   testing::internal::CaptureStdout();
@@ -53,7 +53,7 @@ class ImageCommand : public testing::Test {
 
   /// Compressible, incompressible and empty parts.
   std::string source(std::size_t size = 10'000'384, unsigned seed = 1) {
-    const std::string path = dir_ / ("source" + std::to_string(seed));
+    std::string path = dir_ / ("source" + std::to_string(seed));
     std::mt19937_64 random(seed);
     std::string bytes(size, '\0');
     for (std::size_t at = 0; at < size; at += 50'000) {
