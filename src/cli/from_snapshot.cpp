@@ -159,6 +159,7 @@ Result<SnapshotStart> make_config_from_snapshot(const RunOptions& options) {
   config->name = options.name;
   config->no_reboot = config->no_reboot || options.no_reboot;
   if (Result<void> connected = connect_networks(options, *manifest, *config); !connected) return connected.error();
+  config->disks = snapshot::disks_of(*manifest, store->directory(manifest->machine, manifest->tag));
   Result<std::shared_ptr<machine::SavedMachine>> saved = store->open(*manifest);
   if (!saved) return saved.error();
   (*saved)->load_boot_files = boot_file_loader(*manifest);

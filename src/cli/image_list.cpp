@@ -12,6 +12,7 @@
 #include "cli/image_store.h"
 #include "cli/message.h"
 #include "cli/units.h"
+#include "snapshot/store.h"
 #include "storage/host_file.h"
 
 namespace doppel::cli {
@@ -55,6 +56,7 @@ Result<void> remove_machine_disk(const StoredImage& image, const std::string& ma
   const auto file = storage::HostFile::open(path, {});
   if (!file) return file.error();
   if (::unlink(path.c_str()) != 0) return system_error("cannot remove " + path);
+  if (const Result<snapshot::Store> snapshots = snapshot::Store::of_user()) snapshots->disks().forget(path);
   return {};
 }
 

@@ -101,14 +101,18 @@ class Debugging {
 /// which a machine in its jail cannot reach. Nothing where there is neither. It keeps the machine's snapshots, too.
 Result<std::optional<Guardian>> start_guardian(const std::optional<TerminalMode>& terminal,
                                                const Result<std::string>& runtime,
-                                               const std::optional<snapshot::Store>& store) {
+                                               const std::optional<snapshot::Store>& store,
+                                               const std::optional<snapshot::KeptDisks>& disks,
+                                               const std::string& run_directory) {
   if (!terminal && !runtime) return std::optional<Guardian>();
-  const auto duty = [terminal, runtime] {
+  const auto duty = [terminal, runtime, run_directory] {
     if (terminal) terminal->restore(TCSANOW);
+    std::error_code ignored;
+    if (!run_directory.empty()) std::filesystem::remove_all(run_directory, ignored);
     if (runtime) control::Registry(*runtime).clean();
   };
   std::function<void(int)> keeper;
-  if (store) keeper = [&store](int socket) { snapshot::serve_keeper(socket, *store); };
+  if (store) keeper = [&](int socket) { snapshot::serve_keeper(socket, *store, disks); };
   Result<Guardian> guardian = Guardian::start(duty, terminal ? terminal->fd() : -1, keeper);
   if (!guardian) return guardian.error();
   return std::optional<Guardian>(*std::move(guardian));
@@ -144,6 +148,14 @@ std::optional<snapshot::Store> snapshot_store() {
   return store ? std::optional(*std::move(store)) : std::nullopt;
 }
 
+/// Gives the machine's disks their places in the store of disks, if there is one.
+Result<snapshot::PreparedDisks> prepare_disks(const RunOptions& options, Start& start,
+                                              const std::optional<snapshot::Store>& store) {
+  if (!store) return snapshot::PreparedDisks();
+  const std::string from = start.base ? store->directory(start.base->machine, start.base->tag) : std::string();
+  return store->disks().prepare(start.config.disks, start.base, from, options.restore);
+}
+
 /// Snapshots are made of machines that others can reach.
 Result<std::unique_ptr<snapshot::Snapshotter>> make_snapshotter(machine::Machine& machine,
                                                                 const std::optional<Guardian>& guardian,
@@ -166,8 +178,14 @@ int run_machine(const RunOptions& options, Start start, const Hooks& hooks) {
   const Result<std::string> runtime = control::runtime_directory();
   // First, so that it works when all else has ended: the lock on the machine's name is to be free by then.
   const std::optional<snapshot::Store> store = runtime ? snapshot_store() : std::nullopt;
-  const Result<std::optional<Guardian>> guardian = start_guardian(mode, runtime, store);
+  Result<snapshot::PreparedDisks> prepared = prepare_disks(options, start, store);
+  if (!prepared) return fail(exit_status::kHostFailure, prepared.error());
+  std::optional<snapshot::KeptDisks> disks;
+  if (store) disks = {store->disks(), prepared->places};
+  const Result<std::optional<Guardian>> guardian =
+      start_guardian(mode, runtime, store, disks, prepared->run_directory());
   if (!guardian) return fail(exit_status::kHostFailure, guardian.error());
+  if (*guardian) prepared->release();
 
   std::optional<control::Registration> registration;
   std::optional<Endpoints> endpoints;
@@ -223,6 +241,8 @@ int run_machine(const RunOptions& options, Start start, const Hooks& hooks) {
   if (!machine) {
     return fail(machine.error().of_host ? exit_status::kHostFailure : exit_status::kUsage, machine.error());
   }
+
+  prepared->opened();
 
   std::optional<Debugging> debugging;
   if (!options.gdb.empty()) {

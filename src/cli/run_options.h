@@ -19,6 +19,7 @@ struct RunOptions {
   std::optional<std::string> command{};  ///< of -c
 
   std::string from{};         ///< the snapshot to go on from; empty: the kernel boots
+  bool restore = false;       ///< the machine's own disks go back to that snapshot with it
   bool memory_given = false;  ///< the user has said how much, and how many
   bool cpus_given = false;
 

@@ -169,6 +169,7 @@ int snapshot_restore(const SnapshotOptions& options) {
   RunOptions run_options;
   run_options.from = options.tag.empty() ? options.machine : options.machine + ":" + options.tag;
   run_options.name = options.machine;
+  run_options.restore = true;
   run_options.engine = options.engine;
   run_options.detach = true;
   // Before anything is ended, whether there is something to go on from.

@@ -369,6 +369,10 @@ memory::GuestMemory& Machine::memory() {
   return impl_->platform->memory();
 }
 
+const std::vector<storage::Disk*>& Machine::disks() const {
+  return impl_->platform->pci_devices().disks();
+}
+
 const MachineConfig& Machine::config() const {
   return impl_->config;
 }

@@ -92,6 +92,8 @@ class Machine {
   /// In while_stopped: from now on RAM's WriteObserver is told before any page is written for the first time.
   void forget_write_rights();
   memory::GuestMemory& memory();
+  /// In the order of config().disks. Their images may be replaced in while_stopped, when nothing is in flight.
+  const std::vector<storage::Disk*>& disks() const;
 
   // --- Looking inside ---
   const MachineConfig& config() const;

@@ -120,6 +120,7 @@ Result<void> PciDevices::add_disks(const MachineConfig& config, memory::GuestMem
     Result<std::unique_ptr<storage::Disk>> opened =
         disk.snapshot ? open_copy_on_write(disk) : storage::open_disk(disk.path, disk.options);
     if (!opened) return opened.error();
+    disks_.push_back(opened->get());
     const std::string name = fmt::format("disk{}", number++);
     all_.push_back(
         std::make_unique<virtio::Block>(virtio::Block::Config{.name = name,

@@ -11,6 +11,7 @@
 #include "machine/config.h"
 #include "memory/guest_memory.h"
 #include "net/reactor.h"
+#include "storage/disk.h"
 
 namespace doppel::machine {
 
@@ -26,6 +27,8 @@ class PciDevices {
   const std::vector<std::unique_ptr<devices::virtio::Device>>& all() const { return all_; }
   /// nullptr when there is none.
   devices::virtio::Balloon* balloon() const { return balloon_; }
+  /// As configured.
+  const std::vector<storage::Disk*>& disks() const { return disks_; }
 
  private:
   /// The machine's one, made when it is first asked for.
@@ -37,6 +40,7 @@ class PciDevices {
   std::unique_ptr<net::Reactor> reactor_;  ///< where a device needs one
   std::vector<std::unique_ptr<devices::virtio::Device>> all_;
   devices::virtio::Balloon* balloon_ = nullptr;
+  std::vector<storage::Disk*> disks_;
 };
 
 }  // namespace doppel::machine

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/random.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -18,6 +17,10 @@
 #include "memory/guest_memory.h"
 #include "snapshot/checksum.h"
 #include "snapshot/ram_layers.h"
+#include "snapshot/random_id.h"
+#include "storage/open.h"
+#include "storage/operations/chain_map.h"
+#include "storage/qcow2/create.h"
 
 namespace doppel::snapshot {
 namespace {
@@ -26,6 +29,8 @@ using memory::kPageShift;
 using memory::kPageSize;
 
 constexpr std::string_view kMagic = "doppel archive 1\n";
+/// With disks behind the pages.
+constexpr std::string_view kMagicWithDisks = "doppel archive 2\n";
 constexpr std::uint64_t kEnd = ~std::uint64_t{0};
 constexpr std::uint32_t kLargestManifest = 1 << 20;
 constexpr int kLevel = 3;
@@ -182,12 +187,89 @@ Result<void> read_pages(Decompressor& in, LayerWriter& layer, std::uint64_t page
   for (;;) {
     const Result<std::uint64_t> page = in.number<std::uint64_t>();
     if (!page) return page.error();
-    if (*page == kEnd) return in.finish();
+    if (*page == kEnd) return {};
     if (*page < next || *page >= pages) return Error{"the archive is damaged: its pages are in no order"};
     next = *page + 1;
     if (Result<void> got = in.get(contents); !got) return got;
     if (Result<void> written = layer.page(*page, contents); !written) return written;
   }
+}
+
+constexpr std::uint64_t kDiskPiece = 65536;
+
+bool is_zero(std::span<const std::byte> bytes) {
+  return std::ranges::all_of(bytes, [](std::byte value) { return value == std::byte{0}; });
+}
+
+/// All that a disk's chain shows: its size, then pieces that are not zero, each with its offset.
+Result<void> write_disk(Compressor& out, const std::string& path, const std::string& format) {
+  const auto image = storage::open_image(path, {.format = format});
+  if (!image) return image.error();
+  const std::uint64_t size = (*image)->size();
+  if (Result<void> put = out.number(size); !put) return put;
+  std::vector<std::byte> buffer(kDiskPiece);
+  std::uint64_t next = 0;  // pieces begin at multiples of their size, extents anywhere
+  const Result<void> done = storage::for_each_extent(**image, [&](const storage::ChainExtent& extent) -> Result<void> {
+    if (extent.zero || !extent.present) return {};
+    const std::uint64_t end = extent.start + extent.length;
+    for (std::uint64_t at = std::max(next, extent.start / kDiskPiece * kDiskPiece); at < end; at += kDiskPiece) {
+      const auto piece = std::span(buffer).first(std::min(kDiskPiece, size - at));
+      const iovec into = storage::as_iovec(piece);
+      if (const int error = (*image)->read(at, {&into, 1}); error != 0) {
+        return system_error("cannot read " + path, error);
+      }
+      next = at + kDiskPiece;
+      if (is_zero(piece)) continue;
+      if (Result<void> put = out.number(at); !put) return put;
+      if (Result<void> put = out.put(piece); !put) return put;
+    }
+    return {};
+  });
+  if (!done) return done;
+  return out.number(kEnd);
+}
+
+/// Such a disk as one layer that stands on nothing.
+Result<void> read_disk(Decompressor& in, const std::string& path) {
+  constexpr std::uint64_t kLargest = std::uint64_t{1} << 46;
+  const Result<std::uint64_t> size = in.number<std::uint64_t>();
+  if (!size) return size.error();
+  if (*size > kLargest || *size % 512 != 0) return Error{"the archive is damaged: a disk has no possible size"};
+  auto file = storage::HostFile::open(path, {.create = true});
+  if (!file) return file.error();
+  storage::qcow2::CreateOptions options;
+  options.size = *size;
+  const auto image = storage::qcow2::create(*std::move(file), options);
+  if (!image) return image.error();
+  std::vector<std::byte> buffer(kDiskPiece);
+  for (std::uint64_t next = 0;;) {
+    const Result<std::uint64_t> at = in.number<std::uint64_t>();
+    if (!at) return at.error();
+    if (*at == kEnd) break;
+    if (*at < next || *at >= *size || *at % kDiskPiece != 0) {
+      return Error{"the archive is damaged: a disk's pieces are in no order"};
+    }
+    next = *at + kDiskPiece;
+    const auto piece = std::span(buffer).first(std::min(kDiskPiece, *size - *at));
+    if (Result<void> got = in.get(piece); !got) return got;
+    const iovec from = storage::as_iovec(piece);
+    if (const int error = (*image)->write(*at, {&from, 1}); error != 0) {
+      return system_error("cannot write " + path, error);
+    }
+  }
+  return (*image)->freeze();
+}
+
+Result<void> read_disks(Decompressor& in, const std::string& directory, std::vector<Manifest::Disk>& disks) {
+  for (Manifest::Disk& disk : disks) {
+    disk.file = random_id() + ".qcow2";
+    disk.format = "qcow2";
+    disk.base.clear();
+    disk.base_mark = {};
+    disk.origin.clear();
+    if (Result<void> read = read_disk(in, directory + "/" + disk.file); !read) return read;
+  }
+  return {};
 }
 
 Result<std::vector<std::byte>> read_checked(Decompressor& in, const Manifest::File& file, const char* what) {
@@ -208,12 +290,16 @@ Result<void> export_snapshot(const Store& store, const Manifest& manifest, const
   if (!file) return file.error();
   Compressor out(file->fd());
   const std::string text = format_manifest(manifest);
-  Result<void> done = out.put(std::as_bytes(std::span{kMagic}));
+  Result<void> done = out.put(std::as_bytes(std::span{manifest.disks.empty() ? kMagic : kMagicWithDisks}));
   if (done) done = out.number(static_cast<std::uint32_t>(text.size()));
   if (done) done = out.put(std::as_bytes(std::span{text}));
   if (done) done = out.put((*saved)->state.clock);
   if (done) done = out.put((*saved)->state.components);
   if (done) done = write_pages(out, *layers, manifest.memory_bytes >> kPageShift, progress);
+  const std::string directory = store.directory(manifest.machine, manifest.tag);
+  for (const Manifest::Disk& disk : manifest.disks) {
+    if (done) done = write_disk(out, disk.file.empty() ? disk.base : directory + "/" + disk.file, disk.format);
+  }
   if (done) done = out.finish();
   if (done) done = file->commit();
   return done;
@@ -224,7 +310,8 @@ Result<Reference> import_snapshot(const Store& store, const std::string& path, c
   if (!fd) return fd.error();
   Decompressor in(fd->get());
   const Result<std::vector<std::byte>> magic = in.block(kMagic.size());
-  if (!magic || !std::ranges::equal(*magic, std::as_bytes(std::span{kMagic}))) {
+  const auto is = [&](std::string_view kind) { return std::ranges::equal(*magic, std::as_bytes(std::span{kind})); };
+  if (!magic || (!is(kMagic) && !is(kMagicWithDisks))) {
     return Error{path + " is no archive of a snapshot: doppel snapshot export makes one"};
   }
   const Result<std::uint32_t> length = in.number<std::uint32_t>();
@@ -233,6 +320,7 @@ Result<Reference> import_snapshot(const Store& store, const std::string& path, c
   if (!text) return text.error();
   Result<Manifest> manifest = parse_manifest({reinterpret_cast<const char*>(text->data()), text->size()});
   if (!manifest) return Error{path + ": " + manifest.error().message};
+  if (is(kMagic) != manifest->disks.empty()) return Error{path + " is damaged: it has other disks than it says"};
   if (name) manifest->machine = name->machine;
   if (name && !name->tag.empty()) manifest->tag = name->tag;
   const Result<std::vector<std::byte>> clock = read_checked(in, manifest->clock, "its clock");
@@ -245,6 +333,8 @@ Result<Reference> import_snapshot(const Store& store, const std::string& path, c
   LayerWriter layer(draft->ram.get(), draft->sums.get(), manifest->memory_bytes, true);
   Result<void> done = layer.begin();
   if (done) done = read_pages(in, layer, manifest->memory_bytes >> kPageShift);
+  if (done) done = read_disks(in, draft->directory(), manifest->disks);
+  if (done) done = in.finish();
   if (!done) return Error{path + ": " + done.error().message};
   Result<Manifest::File> sums = layer.finish();
   if (!sums) return sums.error();

@@ -1,5 +1,6 @@
 #include "snapshot/keeper.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 
@@ -16,8 +17,10 @@
 namespace doppel::snapshot {
 namespace {
 
-constexpr std::size_t kMaxPacket = 4096;
+constexpr std::size_t kMaxPacket = 65536;
 constexpr std::size_t kFiles = 5;
+/// A machine's PCI bus has room for 31 devices.
+constexpr std::size_t kMostFiles = 32;
 constexpr std::string_view kOk = "ok";
 
 struct Packet {
@@ -30,7 +33,7 @@ bool send_packet(int socket, const std::string& text, std::span<const int> files
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kFiles)> control{};
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kMostFiles)> control{};
   if (!files.empty()) {
     message.msg_control = control.data();
     message.msg_controllen = CMSG_SPACE(files.size_bytes());
@@ -52,7 +55,7 @@ std::optional<Packet> receive_packet(int socket) {
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kFiles)> control{};
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kMostFiles)> control{};
   message.msg_control = control.data();
   message.msg_controllen = control.size();
   ssize_t got = 0;
@@ -74,23 +77,30 @@ std::optional<Packet> receive_packet(int socket) {
 /// One machine's wishes.
 class Service {
  public:
-  Service(int socket, const Store& store) : socket_(socket), store_(store) {}
+  Service(int socket, const Store& store, const std::optional<KeptDisks>& disks) : socket_(socket), store_(store) {
+    if (disks) {
+      disk_store_ = disks->store;
+      places_ = disks->places;
+    }
+  }
 
   void run() {
     while (const std::optional<Packet> packet = receive_packet(socket_)) {
       std::istringstream words(packet->text);
       std::string verb;
       words >> verb;
-      std::array<int, kFiles> files{};
+      std::vector<int> files;
       const Result<std::string> done = answer(verb, words, files);
-      const bool with_files = done && verb == "begin";
+      if (!done) files.clear();
       const std::string text = done ? fmt::format("ok {}", *done) : "error " + done.error().message;
-      if (!send_packet(socket_, text, with_files ? std::span<const int>(files) : std::span<const int>())) return;
+      const bool sent = send_packet(socket_, text, files);
+      overlays_.clear();
+      if (!sent) return;
     }
   }
 
  private:
-  Result<std::string> answer(const std::string& verb, std::istringstream& words, std::array<int, kFiles>& files) {
+  Result<std::string> answer(const std::string& verb, std::istringstream& words, std::vector<int>& files) {
     if (verb == "bind") {
       if (!machine_.empty()) return Error{"a keeper serves one machine"};
       words >> machine_;
@@ -99,6 +109,9 @@ class Service {
     }
     if (machine_.empty()) return Error{"the keeper does not know whom it serves"};
     if (verb == "begin") return begin(words, files);
+    if (verb == "overlays") return make_overlays(files);
+    if (verb == "taken") return taken(words);
+    if (verb == "disks") return give_disks();
     if (verb == "commit") return commit();
     if (verb == "abort") {
       draft_.reset();
@@ -107,7 +120,7 @@ class Service {
     return Error{"a keeper does not know \"" + verb + "\""};
   }
 
-  Result<std::string> begin(std::istringstream& words, std::array<int, kFiles>& files) {
+  Result<std::string> begin(std::istringstream& words, std::vector<int>& files) {
     std::string tag;
     Store::Parent parent;
     words >> tag >> parent.machine >> parent.tag >> parent.id;
@@ -119,6 +132,47 @@ class Service {
     files = {draft_->manifest.get(), draft_->clock.get(), draft_->components.get(), draft_->ram.get(),
              draft_->sums.get()};
     return std::to_string(draft_->layers_below);
+  }
+
+  Result<std::string> make_overlays(std::vector<int>& files) {
+    next_.clear();
+    for (const DiskPlace& place : places_) {
+      if (place.disk.read_only) continue;
+      Result<std::string> next = disk_store_->make_next(place);
+      if (!next) return next.error();
+      const std::string path = place.directory + "/" + *next;
+      UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+      if (!fd.valid()) return system_error("cannot open " + path);
+      next_.push_back(*std::move(next));
+      files.push_back(fd.get());
+      overlays_.push_back(std::move(fd));
+    }
+    return std::string();
+  }
+
+  Result<std::string> taken(std::istringstream& words) {
+    std::size_t disks = 0;
+    words >> disks;
+    frozen_ = places_;
+    auto next = next_.begin();
+    for (DiskPlace& place : places_) {
+      if (place.disk.read_only) continue;
+      if (next == next_.end() || disks-- == 0) break;
+      place.advance(*next++);
+    }
+    next_.clear();
+    return std::string();
+  }
+
+  Result<std::string> give_disks() {
+    if (!draft_) return Error{"no snapshot has been begun"};
+    std::vector<Manifest::Disk> disks;
+    for (const DiskPlace& place : frozen_) {
+      Result<Manifest::Disk> disk = disk_store_->give(place, draft_->directory());
+      if (!disk) return disk.error();
+      disks.push_back(*std::move(disk));
+    }
+    return format_disks(disks);
   }
 
   Result<std::string> commit() {
@@ -133,12 +187,17 @@ class Service {
   const Store& store_;
   std::string machine_;
   std::optional<Draft> draft_;
+  std::optional<DiskStore> disk_store_;
+  std::vector<DiskPlace> places_;   ///< as the machine writes them
+  std::vector<DiskPlace> frozen_;   ///< as they were at the last instant
+  std::vector<std::string> next_;   ///< of those that are written: layers that wait for the instant
+  std::vector<UniqueFd> overlays_;  ///< on their way to the machine
 };
 
 }  // namespace
 
-void serve_keeper(int socket, const Store& store) {
-  Service(socket, store).run();
+void serve_keeper(int socket, const Store& store, const std::optional<KeptDisks>& disks) {
+  Service(socket, store, disks).run();
 }
 
 Result<std::string> Keeper::ask(const std::string& request, std::vector<UniqueFd>* files) {
@@ -174,6 +233,24 @@ Result<Keeper::Files> Keeper::begin(const std::string& tag, const std::optional<
   Files opened{std::move(files[0]), std::move(files[1]), std::move(files[2]), std::move(files[3]), std::move(files[4])};
   std::istringstream(*answer) >> opened.layers_below;
   return opened;
+}
+
+Result<std::vector<UniqueFd>> Keeper::overlays() {
+  std::vector<UniqueFd> files;
+  const Result<std::string> answer = ask("overlays", &files);
+  if (!answer) return answer.error();
+  return files;
+}
+
+Result<void> Keeper::taken(std::size_t disks) {
+  const Result<std::string> answer = ask(fmt::format("taken {}", disks), nullptr);
+  return answer ? Result<void>() : answer.error();
+}
+
+Result<std::vector<Manifest::Disk>> Keeper::disks() {
+  const Result<std::string> answer = ask("disks", nullptr);
+  if (!answer) return answer.error();
+  return parse_disks(*answer);
 }
 
 Result<void> Keeper::commit() {

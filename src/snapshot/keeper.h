@@ -6,6 +6,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "snapshot/disk_store.h"
 #include "snapshot/store.h"
 
 /// A machine in its jail opens no files, so a process outside opens those of its snapshots for it, and puts them in
@@ -15,13 +16,22 @@
 ///
 ///     bind MACHINE                once
 ///     begin TAG [MACHINE PARENT ID]   "ok LAYERS", with the draft's five files
+///     overlays                    "ok", with a file for each disk that is written: its next top layer
+///     taken N                     "ok": N disks write those now
+///     disks                       "ok DISKS", of the draft, in JSON
 ///     commit · abort              "ok"
 ///
 /// or "error MESSAGE".
 namespace doppel::snapshot {
 
+/// A machine's disks, where they can be part of snapshots.
+struct KeptDisks {
+  DiskStore store;
+  std::vector<DiskPlace> places;
+};
+
 /// The side that has the files. Returns when the other side is gone, whatever it has begun being undone.
-void serve_keeper(int socket, const Store& store);
+void serve_keeper(int socket, const Store& store, const std::optional<KeptDisks>& disks = std::nullopt);
 
 /// The machine's side. One thread at a time.
 class Keeper {
@@ -36,6 +46,12 @@ class Keeper {
 
   Result<void> bind(const std::string& machine);
   Result<Files> begin(const std::string& tag, const std::optional<Store::Parent>& parent);
+  /// Next layers for all disks that are written, in their order; empty and open for writing.
+  Result<std::vector<UniqueFd>> overlays();
+  /// So many of the disks are written to those from now on.
+  Result<void> taken(std::size_t disks);
+  /// The disks as they were before that are part of the draft from now on.
+  Result<std::vector<Manifest::Disk>> disks();
   Result<void> commit();
   void abort();
 

@@ -71,10 +71,23 @@ Result<machine::MachineConfig> config_of(const Manifest& manifest) {
   return config;
 }
 
-Result<void> can_be_saved(const machine::MachineConfig& config) {
-  if (!config.disks.empty()) {
-    return Error{"machines with disks cannot be saved: a snapshot holds processors, devices and memory only"};
+std::vector<machine::DiskConfig> disks_of(const Manifest& manifest, const std::string& directory) {
+  std::vector<machine::DiskConfig> disks;
+  for (const Manifest::Disk& saved : manifest.disks) {
+    machine::DiskConfig disk;
+    disk.path = saved.file.empty() ? saved.base : directory + "/" + saved.file;
+    disk.serial = saved.serial;
+    disk.options.format = saved.format;
+    disk.options.read_only = saved.read_only;
+    disk.options.discard = saved.discard;
+    disk.options.cache = saved.direct ? storage::CacheMode::None : storage::CacheMode::Writeback;
+    disk.snapshot = !saved.read_only;
+    disks.push_back(std::move(disk));
   }
+  return disks;
+}
+
+Result<void> can_be_saved(const machine::MachineConfig& config) {
   if (!config.shares.empty()) {
     return Error{"machines with shared directories cannot be saved: what their guests have open there is the host's"};
   }

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "base/result.h"
 #include "machine/config.h"
 #include "snapshot/manifest.h"
@@ -12,6 +15,9 @@ Manifest describe_machine(const machine::MachineConfig& config);
 /// The machine that goes on from a snapshot, but for what is the host's: its saved state, sockets, the engine. Taps are
 /// opened by whoever may.
 Result<machine::MachineConfig> config_of(const Manifest& manifest);
+
+/// The disks of such a machine, whose changes go when it ends (DiskStore knows better). `directory`: the snapshot's.
+std::vector<machine::DiskConfig> disks_of(const Manifest& manifest, const std::string& directory);
 
 /// Says why this machine cannot be saved (yet); nothing otherwise.
 Result<void> can_be_saved(const machine::MachineConfig& config);

@@ -8,6 +8,7 @@
 #include "base/plain_name.h"
 #include "memory/guest_memory.h"
 #include "snapshot/checksum.h"
+#include "snapshot/disk_chain.h"
 
 namespace doppel::snapshot {
 namespace {
@@ -15,8 +16,9 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kFormat = "doppel snapshot";
-/// Raised when an older doppel would misread what a newer one writes.
-constexpr unsigned kVersion = 1;
+/// Raised when an older doppel would misread what a newer one writes: one that knows no disks would leave them out.
+constexpr unsigned kVersion = 2;
+constexpr unsigned kVersionWithoutDisks = 1;
 constexpr std::size_t kMostLayers = 64;
 constexpr std::uint64_t kLargestState = std::uint64_t{256} << 20;
 
@@ -45,6 +47,7 @@ class Reader {
     if (problem_.empty()) problem_ = what;
   }
 
+  bool has(const char* name) const { return object_.is_object() && object_.contains(name); }
   const json& member(const char* name) {
     static const json kNothing;
     if (!object_.is_object() || !object_.contains(name)) {
@@ -124,6 +127,46 @@ Manifest::Network read_network(const json& value, Reader& parent) {
   return network;
 }
 
+Manifest::Disk read_disk(const json& value, Reader& parent) {
+  Reader reader(value);
+  Manifest::Disk disk;
+  disk.serial = reader.text("serial");
+  disk.read_only = reader.flag("read_only");
+  disk.discard = reader.flag("discard");
+  disk.direct = reader.flag("direct");
+  disk.file = reader.text("file");
+  disk.format = reader.text("format");
+  disk.base = reader.text("base");
+  disk.base_mark = {reader.number("base_bytes", UINT64_MAX),
+                    static_cast<std::int64_t>(reader.number("base_changed", INT64_MAX))};
+  disk.origin = reader.text("origin");
+  if (disk.format != "raw" && disk.format != "qcow2") reader.fail("a disk is neither raw nor qcow2");
+  if (!disk.file.empty() && !is_layer_name(disk.file)) reader.fail("a disk's file is outside");
+  if (disk.file.empty() && disk.base.empty()) reader.fail("a disk has no file");
+  for (const std::string* path : {&disk.base, &disk.origin}) {
+    if (!path->empty() && !path->starts_with('/')) reader.fail("a disk's file has no absolute name");
+  }
+  if (!reader.good()) parent.fail(reader.problem());
+  return disk;
+}
+
+json disks_to_json(const std::vector<Manifest::Disk>& disks) {
+  json result = json::array();
+  for (const Manifest::Disk& disk : disks) {
+    result.push_back({{"serial", disk.serial},
+                      {"read_only", disk.read_only},
+                      {"discard", disk.discard},
+                      {"direct", disk.direct},
+                      {"file", disk.file},
+                      {"format", disk.format},
+                      {"base", disk.base},
+                      {"base_bytes", disk.base_mark.bytes},
+                      {"base_changed", disk.base_mark.changed},
+                      {"origin", disk.origin}});
+  }
+  return result;
+}
+
 json to_json(const Manifest& manifest) {
   json networks = json::array();
   for (const Manifest::Network& network : manifest.networks) {
@@ -136,25 +179,27 @@ json to_json(const Manifest& manifest) {
   }
   json layers = json::array();
   for (const Manifest::File& layer : manifest.layers) layers.push_back(file_to_json(layer));
-  return {{"machine", manifest.machine},
-          {"tag", manifest.tag},
-          {"id", manifest.id},
-          {"ancestors", manifest.ancestors},
-          {"created", manifest.created},
-          {"doppel", manifest.version},
-          {"cpus", manifest.cpus},
-          {"memory_bytes", manifest.memory_bytes},
-          {"balloon", manifest.balloon},
-          {"vsock", manifest.vsock},
-          {"no_reboot", manifest.no_reboot},
-          {"kernel", manifest.kernel},
-          {"initrds", manifest.initrds},
-          {"command_line", manifest.command_line},
-          {"networks", std::move(networks)},
-          {"clock", file_to_json(manifest.clock)},
-          {"components", file_to_json(manifest.components)},
-          {"layers", std::move(layers)},
-          {"stored_bytes", manifest.stored_bytes}};
+  json body{{"machine", manifest.machine},
+            {"tag", manifest.tag},
+            {"id", manifest.id},
+            {"ancestors", manifest.ancestors},
+            {"created", manifest.created},
+            {"doppel", manifest.version},
+            {"cpus", manifest.cpus},
+            {"memory_bytes", manifest.memory_bytes},
+            {"balloon", manifest.balloon},
+            {"vsock", manifest.vsock},
+            {"no_reboot", manifest.no_reboot},
+            {"kernel", manifest.kernel},
+            {"initrds", manifest.initrds},
+            {"command_line", manifest.command_line},
+            {"networks", std::move(networks)},
+            {"clock", file_to_json(manifest.clock)},
+            {"components", file_to_json(manifest.components)},
+            {"layers", std::move(layers)},
+            {"stored_bytes", manifest.stored_bytes}};
+  if (!manifest.disks.empty()) body["disks"] = disks_to_json(manifest.disks);
+  return body;
 }
 
 Manifest from_json(Reader& reader) {
@@ -180,6 +225,9 @@ Manifest from_json(Reader& reader) {
   manifest.initrds = reader.texts("initrds");
   manifest.command_line = reader.text("command_line");
   for (const json& network : reader.list("networks")) manifest.networks.push_back(read_network(network, reader));
+  if (reader.has("disks")) {
+    for (const json& disk : reader.list("disks")) manifest.disks.push_back(read_disk(disk, reader));
+  }
   manifest.clock = reader.file("clock", kLargestState);
   manifest.components = reader.file("components", kLargestState);
   for (const json& layer : reader.list("layers")) {
@@ -194,8 +242,8 @@ Manifest from_json(Reader& reader) {
 
 std::string format_manifest(const Manifest& manifest) {
   const json body = to_json(manifest);
-  const json document{
-      {"format", kFormat}, {"version", kVersion}, {"crc32c", checksum(body.dump())}, {"snapshot", body}};
+  const unsigned format = manifest.disks.empty() ? kVersionWithoutDisks : kVersion;
+  const json document{{"format", kFormat}, {"version", format}, {"crc32c", checksum(body.dump())}, {"snapshot", body}};
   return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -221,6 +269,21 @@ Result<Manifest> parse_manifest(std::string_view text) {
   Manifest manifest = from_json(reader);
   if (!reader.good()) return Error{"the snapshot's manifest is damaged: " + reader.problem()};
   return manifest;
+}
+
+std::string format_disks(const std::vector<Manifest::Disk>& disks) {
+  return disks_to_json(disks).dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+Result<std::vector<Manifest::Disk>> parse_disks(std::string_view text) {
+  const json list = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!list.is_array()) return Error{"this is no list of disks"};
+  const json none = json::object();
+  Reader reader(none);
+  std::vector<Manifest::Disk> disks;
+  for (const json& disk : list) disks.push_back(read_disk(disk, reader));
+  if (!reader.good()) return Error{"the list of disks is damaged: " + reader.problem()};
+  return disks;
 }
 
 }  // namespace doppel::snapshot

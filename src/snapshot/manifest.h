@@ -21,6 +21,23 @@ struct Manifest {
     std::vector<std::string> published{};  ///< as in --net
     std::string interface {};              ///< of a tap
   };
+  /// What a file was like that may not have changed since.
+  struct FileMark {
+    std::uint64_t bytes = 0;
+    std::int64_t changed = 0;  ///< nanoseconds since the epoch; 0: nobody can tell
+    bool operator==(const FileMark&) const = default;
+  };
+  struct Disk {
+    std::string serial;
+    bool read_only = false;
+    bool discard = true;
+    bool direct = false;   ///< past the host's page cache
+    std::string file;      ///< the top layer, in the snapshot's directory (disk_chain.h); empty: the base itself
+    std::string format;    ///< of the top layer, or the base: "raw", "qcow2"
+    std::string base;      ///< a file of the user's that all stands on, absolute; empty: none
+    FileMark base_mark{};  ///< of it
+    std::string origin;    ///< the file that the user knows the disk by, if what the machine writes is kept
+  };
   struct File {
     std::uint64_t bytes = 0;
     std::uint32_t checksum = 0;  ///< crc32c
@@ -42,6 +59,7 @@ struct Manifest {
   std::vector<std::string> initrds{};
   std::string command_line{};
   std::vector<Network> networks{};
+  std::vector<Disk> disks{};
 
   File clock, components;
   /// The checksums of the pages of each layer of RAM, from the lowest on; the layers themselves have the size of RAM.
@@ -53,5 +71,9 @@ struct Manifest {
 std::string format_manifest(const Manifest& manifest);
 /// The text is hostile.
 Result<Manifest> parse_manifest(std::string_view text);
+
+/// Disks alone, as text.
+std::string format_disks(const std::vector<Manifest::Disk>& disks);
+Result<std::vector<Manifest::Disk>> parse_disks(std::string_view text);
 
 }  // namespace doppel::snapshot

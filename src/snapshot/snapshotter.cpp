@@ -1,18 +1,19 @@
 #include "snapshot/snapshotter.h"
 
-#include <fmt/format.h>
-#include <sys/random.h>
-
 #include <bit>
 #include <chrono>
 #include <ctime>
 #include <utility>
 
 #include "base/log.h"
+#include "base/system_error.h"
 #include "base/version.h"
 #include "snapshot/checksum.h"
 #include "snapshot/machine_manifest.h"
 #include "snapshot/ram_layers.h"
+#include "snapshot/random_id.h"
+#include "storage/host_file.h"
+#include "storage/overlay_chain.h"
 
 namespace doppel::snapshot {
 namespace {
@@ -23,12 +24,6 @@ constexpr std::size_t kMostLayers = 8;
 constexpr std::uint64_t kMostRuns = 2048;
 /// Pages are taken in groups of so many, so that there are fewer runs.
 constexpr unsigned kGroup = 16;
-
-std::string random_id() {
-  std::uint64_t bits = 0;
-  [[maybe_unused]] const ssize_t got = ::getrandom(&bits, sizeof bits, 0);
-  return fmt::format("{:016x}", bits);
-}
 
 /// Every group that has a page in it, whole.
 void widen(RamCapture::PageBits& bits) {
@@ -103,15 +98,50 @@ Snapshotter::Progress Snapshotter::progress() const {
   return {active_, pages_, pages_done_};
 }
 
-void Snapshotter::take(bool may_be_incremental) {
+std::vector<storage::Disk*> Snapshotter::written_disks() {
+  std::vector<storage::Disk*> written;
+  for (storage::Disk* const disk : machine_.disks()) {
+    if (!disk->traits().read_only) written.push_back(disk);
+  }
+  return written;
+}
+
+/// And writes most of what the disks hold back, so that little is left for the instant.
+Result<std::vector<UniqueFd>> Snapshotter::make_overlays() {
+  const std::vector<storage::Disk*> disks = written_disks();
+  if (disks.empty()) return std::vector<UniqueFd>();
+  Result<std::vector<UniqueFd>> overlays = keeper_.overlays();
+  if (!overlays) return overlays;
+  if (overlays->size() != disks.size()) {
+    return Error{"the machine's disks have no place for layers: its state directory was not to be had when it started"};
+  }
+  for (storage::Disk* const disk : disks) {
+    const std::shared_ptr<storage::Image> image = disk->image();
+    if (const int error = image->flush(); error != 0) return system_error("cannot write " + image->name(), error);
+  }
+  return overlays;
+}
+
+void Snapshotter::take(bool may_be_incremental, std::vector<UniqueFd> overlays) {
   const std::uint64_t pages = machine_.memory().size() >> memory::kPageShift;
   RamCapture::PageBits wanted = machine_.memory().dirty().collect_bits();
   widen(wanted);
   const bool incremental = may_be_incremental && count(wanted) <= pages / 2 && count_runs(wanted) <= kMostRuns;
   if (!incremental) wanted = all_pages(pages);
-  Instant instant{machine_.save(), incremental, std::time(nullptr), {}};
-  capture_.begin(wanted);
-  machine_.forget_write_rights();
+  Instant instant{machine_.save(), incremental, std::time(nullptr)};
+  const std::vector<storage::Disk*> disks = written_disks();
+  for (; instant.result && instant.disks < disks.size(); ++instant.disks) {
+    storage::Disk& disk = *disks[instant.disks];
+    auto file =
+        storage::HostFile::adopt(std::move(overlays[instant.disks]), "the next layer of " + disk.image()->name(), {});
+    instant.result = file ? storage::OverlayChain(disk).snapshot(std::shared_ptr<storage::File>(*std::move(file)))
+                          : Result<void>(file.error());
+    if (!instant.result) break;
+  }
+  if (instant.result) {
+    capture_.begin(wanted);
+    machine_.forget_write_rights();
+  }
   pages_ = count(wanted);
   pages_done_ = 0;
   instant.stopped = std::chrono::steady_clock::now() - machine_.stopped_since();
@@ -130,17 +160,32 @@ Result<CreateReport> Snapshotter::make(const CreateOptions& options) {
   Result<Keeper::Files> files = keeper_.begin(options.tag, parent);
   if (!files) return files.error();
   const bool may_be_incremental = files->layers_below != 0;
+  Result<std::vector<UniqueFd>> overlays = make_overlays();
+  if (!overlays) {
+    keeper_.abort();
+    return overlays.error();
+  }
   {
     std::unique_lock lock(mutex_);
     taken_ = false;
-    machine_.while_stopped([this, may_be_incremental] { take(may_be_incremental); });
+    const auto shared = std::make_shared<std::vector<UniqueFd>>(*std::move(overlays));
+    machine_.while_stopped([this, may_be_incremental, shared] { take(may_be_incremental, std::move(*shared)); });
     changed_.wait(lock, [this] { return taken_ || ended_; });
     if (!taken_) {
       keeper_.abort();
       return Error{"the machine ended before the snapshot was taken"};
     }
   }
+  // Whatever comes of the snapshot, the disks are in their new layers.
+  if (Result<void> told = keeper_.taken(instant_.disks); instant_.result && !told) instant_.result = told;
+  if (!instant_.result) {
+    base_.reset();
+    keeper_.abort();
+    return instant_.result.error();
+  }
   if (may_be_incremental && !instant_.incremental) files = keeper_.begin(options.tag, std::nullopt);
+  // Processors wait for the capture's end, so there must be one.
+  if (!files) static_cast<void>(capture_.write([&](auto...) { return Result<void>(files.error()); }).ok());
   Result<CreateReport> report = files ? write(options, *files) : Result<CreateReport>(files.error());
   if (!report) {
     // What has changed since the last one is no longer known.
@@ -174,6 +219,10 @@ Result<CreateReport> Snapshotter::write(const CreateOptions& options, const Keep
   if (!sums) return sums.error();
   manifest.layers.push_back(*sums);
   manifest.stored_bytes = layer.stored_bytes();
+
+  Result<std::vector<Manifest::Disk>> disks = keeper_.disks();
+  if (!disks) return disks.error();
+  manifest.disks = *std::move(disks);
 
   Result<Manifest::File> clock = write_blob(files.clock, instant_.state.clock);
   if (!clock) return clock.error();

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/result.h"
 #include "machine/machine.h"
@@ -60,7 +61,9 @@ class Snapshotter {
   Result<CreateReport> make(const CreateOptions& options);
   Result<CreateReport> write(const CreateOptions& options, const Keeper::Files& files);
   /// At the instant, in the machine's owner's thread.
-  void take(bool may_be_incremental);
+  void take(bool may_be_incremental, std::vector<UniqueFd> overlays);
+  Result<std::vector<UniqueFd>> make_overlays();
+  std::vector<storage::Disk*> written_disks();
 
   machine::Machine& machine_;
   Keeper keeper_;
@@ -81,6 +84,8 @@ class Snapshotter {
     bool incremental = false;
     std::int64_t time = 0;
     std::chrono::nanoseconds stopped{};
+    std::size_t disks = 0;  ///< that go on in new layers
+    Result<void> result{};
   } instant_;
 };
 

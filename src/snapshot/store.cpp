@@ -19,6 +19,7 @@
 #include "base/state_directory.h"
 #include "base/system_error.h"
 #include "snapshot/checksum.h"
+#include "snapshot/disk_merge.h"
 #include "snapshot/ram_layers.h"
 
 namespace doppel::snapshot {
@@ -34,12 +35,6 @@ Result<UniqueFd> create_file(const std::string& path) {
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return system_error("cannot create " + path);
   return fd;
-}
-
-Result<void> sync_directory(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid() || ::fsync(fd.get()) != 0) return system_error("cannot write " + path);
-  return {};
 }
 
 Result<std::vector<std::byte>> read_checked(const std::string& path, const Manifest::File& file) {
@@ -225,11 +220,14 @@ Result<void> Store::remove(std::string_view machine, std::string_view tag) const
   }
   remove_leftovers(owner);
   ::rmdir(owner.c_str());  // when that was the last
-  return {};
+  return merge_layers(disks(), root_);
 }
 
 Result<std::shared_ptr<machine::SavedMachine>> Store::open(const Manifest& manifest) const {
   const std::string path = directory(manifest.machine, manifest.tag) + "/";
+  if (Result<void> there = check_disks(manifest, directory(manifest.machine, manifest.tag)); !there) {
+    return there.error();
+  }
   auto saved = std::make_shared<machine::SavedMachine>();
   Result<std::vector<std::byte>> clock = read_checked(path + file_name::kClock, manifest.clock);
   if (!clock) return clock.error();

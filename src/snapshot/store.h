@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/result.h"
 #include "machine/saved_machine.h"
+#include "snapshot/disk_store.h"
 #include "snapshot/manifest.h"
 #include "snapshot/ram_layers.h"
 
@@ -68,6 +69,8 @@ class Store {
   Result<std::vector<Manifest>> list(std::string_view machine = {}) const;
   Result<Manifest> find(const Reference& reference) const;
   std::string directory(std::string_view machine, std::string_view tag) const;
+  /// Where machines' disks have their layers: on the same file system.
+  DiskStore disks() const { return DiskStore(root_ + "/.disks"); }
 
   /// Makes room for a snapshot. With `parent`, the layers of that one are linked into the new one, if it is still
   /// there.
@@ -78,6 +81,7 @@ class Store {
   /// What the draft's files hold is on the host's disk afterwards, and the snapshot is there.
   Result<void> commit(Draft& draft) const;
 
+  /// Layers of disks that nobody needs apart any more are merged.
   Result<void> remove(std::string_view machine, std::string_view tag) const;
 
   /// Opens what a machine goes on from. Checks all but RAM, which is too much to look at: see verify().

@@ -15,8 +15,7 @@
 #include <string>
 #include <thread>
 
-#include "base/temporary_directory.h"
-#include "guest/doppel_process.h"
+#include "guest/snapshots_fixture.h"
 
 namespace doppel::test {
 namespace {
@@ -46,44 +45,6 @@ sh /tmp/load </dev/null >/dev/null 2>&1 &
 until [ -e /tmp/rounds ];
 do usleep 10000; done
 )sh";
-
-class Snapshots : public testing::Test {
- protected:
-  Snapshots() {
-    for (const char* variable : {"XDG_RUNTIME_DIR", "XDG_STATE_HOME"}) {
-      const std::string path = directory_ / variable;
-      std::filesystem::create_directory(path);
-      ::setenv(variable, path.c_str(), 1);
-    }
-  }
-  ~Snapshots() override {
-    for (const std::string& name : running_) run_doppel({"kill", name});
-  }
-
-  std::string ok(const std::vector<std::string>& arguments) {
-    const RunResult result = run_doppel(arguments);
-    EXPECT_EQ(result.status, 0) << testing::PrintToString(arguments) << ": " << result.errors;
-    return result.output;
-  }
-  void start(const std::string& name, std::vector<std::string> options) {
-    options.insert(options.begin(), {"run", "--detach", "--name", name});
-    running_.push_back(name);
-    ok(options);
-  }
-  std::string guest(const std::string& name, const std::string& command) {
-    return ok({"exec", name, "sh", "-c", command});
-  }
-  long rounds(const std::string& name) { return std::atol(guest(name, "cat /tmp/rounds").c_str()); }
-  /// Lets the load go on for a while, and says what it has found wrong.
-  std::string work(const std::string& name) {
-    return guest(name,
-                 "n=$(cat /tmp/rounds); until [ $(cat /tmp/rounds) -ge $((n + 3)) ]; do usleep 10000; done; "
-                 "cat /tmp/wrong 2>/dev/null; true");
-  }
-
-  TemporaryDirectory directory_;
-  std::vector<std::string> running_;
-};
 
 TEST_F(Snapshots, AWorkingGuestGoesOnADozenTimesAcrossEngines) {
   constexpr std::array<const char*, 2> kEngines{"interp", "dbt"};

@@ -65,7 +65,7 @@ TEST(Manifest, RefusesWhatIsDamaged) {
 
 TEST(Manifest, RefusesANewerFormatByName) {
   json document = json::parse(format_manifest(sample()));
-  document["version"] = 2;
+  document["version"] = 3;
   const Result<Manifest> read = parse_manifest(document.dump());
   ASSERT_FALSE(read);
   EXPECT_THAT(read.error().message, HasSubstr("use a newer one"));
