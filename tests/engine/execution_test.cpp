@@ -460,6 +460,32 @@ TEST_P(ExecutionTest, a_debugger_steps_and_breaks) {
   EXPECT_EQ(run(), ExitReason::Halted);
 }
 
+TEST_P(ExecutionTest, a_breakpoint_within_a_loop_is_reported_each_time_round) {
+  place(kCodeAddress, assemble(kCodeAddress, [](Assembler& a) {
+          const Label loop = a.newLabel();
+          a.mov(r::ecx, 3);
+          a.bind(loop);
+          a.inc(r::rax);  // at kCodeAddress + 5
+          a.inc(r::rbx);  // + 8
+          a.dec(r::ecx);
+          a.jnz(loop);
+          a.hlt();
+        }));
+  gpr(x86::kRax) = gpr(x86::kRbx) = 0;
+  state.rip = kCodeAddress;
+  DebugRequest request;
+  request.breakpoints = {kDataAddress, kCodeAddress + 8};
+  vcpu->set_debug(request);
+  for (unsigned round = 1; round <= 3; ++round) {
+    ASSERT_EQ(run(), ExitReason::Breakpoint);
+    EXPECT_EQ(state.rip, kCodeAddress + 8);
+    EXPECT_EQ(gpr(x86::kRax), round);
+    EXPECT_EQ(gpr(x86::kRbx), round - 1);
+  }
+  EXPECT_EQ(run(), ExitReason::Halted);
+  EXPECT_EQ(gpr(x86::kRbx), 3);
+}
+
 TEST_P(ExecutionTest, a_debuggers_watchpoint_reports_the_access) {
   DebugRequest request;
   request.watchpoints.push_back({kDataAddress + 8, 8, false, true});

@@ -54,6 +54,7 @@ void Runner::set_debug(const DebugRequest& request) {
     watches.push_back({point.address, point.length, point.on_read, point.on_write, 0});
   context_.cpu.mmu.set_watches(std::move(watches));
   reported_.reset();
+  near_breakpoint_ = false;
 }
 
 nlohmann::json Runner::stats() const {
@@ -78,7 +79,8 @@ Exit Runner::run() {
     if (std::optional<Exit> exit = boundary()) return *exit;
     if (mode_.has(Mode::kSingle)) {
       if (std::optional<Exit> exit = step()) return *exit;
-    } else if (std::optional<Exit> exit = guarded([this] { execute(); })) {
+    } else if (std::optional<Exit> exit =
+                   guarded([this] { debug_.breakpoints.empty() ? execute() : execute_to_breakpoint(); })) {
       return *exit;
     }
   }
@@ -167,7 +169,7 @@ void Runner::unwind_to_instruction() {
 /// Takes over what a system instruction or an event may have changed.
 void Runner::refresh() {
   const x86::CpuState& state = context_.cpu.state;
-  mode_ = Mode::of(state, step_ || !debug_.empty() || context_.cpu.mmu.has_watches());
+  mode_ = Mode::of(state, step_ || near_breakpoint_ || debug_.single_step || context_.cpu.mmu.has_watches());
   space_ = epoch_ << 16 | mode_.key;
   context_.tlb = context_.cpu.mmu.tlb(context_.cpu.mmu.data_view());
   const x86::Segment& cs = state.seg(x86::SegReg::Cs);
@@ -232,6 +234,25 @@ void Runner::execute() {
   } while (!context_.leave && !attention.any());
 }
 
+/// The same, up to a block that holds a breakpoint. That is executed by single instructions: a breakpoint in its middle
+/// is at a boundary then.
+void Runner::execute_to_breakpoint() {
+  const x86::Attention& attention = context_.cpu.ports.attention;
+  do {
+    Block* block = find_block();
+    near_breakpoint_ = holds_breakpoint(*block);
+    if (near_breakpoint_) return;
+    enter(block);
+  } while (!context_.leave && !attention.any());
+}
+
+bool Runner::holds_breakpoint(const Block& block) const {
+  const std::uint64_t start = linear_rip();
+  return std::ranges::any_of(debug_.breakpoints, [&](std::uint64_t breakpoint) {
+    return ((breakpoint - start) & linear_mask_) < block.bytes;
+  });
+}
+
 /// Runs one instruction.
 void Runner::execute_one() {
   context_.link = &context_.lookup;
@@ -242,6 +263,7 @@ void Runner::execute_one() {
 
 std::optional<Exit> Runner::debugger_stop() {
   reported_.reset();
+  near_breakpoint_ = false;
   std::uint64_t watched = 0;
   if (!debug_.watchpoints.empty() && context_.cpu.mmu.take_watch_hit(watched))
     return Exit{ExitReason::Watchpoint, watched};

@@ -76,6 +76,8 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener {
   std::optional<Exit> debugger_stop();
   std::uint64_t linear_rip() const;
   void execute();
+  void execute_to_breakpoint();
+  bool holds_breakpoint(const Block& block) const;
   void execute_one();
   void enter(Block* block);
   Block* find_block();
@@ -99,6 +101,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener {
   std::uint64_t linear_base_ = 0;  ///< of RIP: CS.base outside 64-bit mode
   std::uint64_t linear_mask_ = 0;  ///< its width
   bool step_ = false;              ///< service_events() asked for one instruction
+  bool near_breakpoint_ = false;   ///< the block at RIP holds a debugger's breakpoint: one instruction
 
   DebugRequest debug_;
   std::optional<std::uint64_t> reported_;  ///< the breakpoint at RIP, once it has been reported
