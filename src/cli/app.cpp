@@ -192,7 +192,7 @@ CLI::App* add_for_name(CLI::App& app, Arguments& arguments, const char* name, co
 void add_exec(CLI::App& app, Arguments& arguments) {
   CLI::App* const command = app.add_subcommand("exec", "run a command in a machine's guest");
   command->footer(
-      "\nFor example: doppel exec web uname -a; doppel exec -it web sh\n"
+      "\nThe command and its arguments follow NAME: doppel exec web uname -a; doppel exec -it web sh\n"
       "The exit status is the command's; 127 when the guest has no such command, 125 when no agent answers.");
   command->add_flag("-i,--interactive", arguments.exec.interactive, "pass standard input on");
   command->add_flag("-t,--tty", arguments.exec.terminal, "give the command a terminal");
@@ -315,7 +315,6 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
 int run_program(int argc, const char* const* argv) {
   CLI::App app("Doppel runs unmodified x86-64 operating systems in virtual machines, with or without hardware support.",
                "doppel");
-  app.footer(kExamples);
   app.set_version_flag("--version", "doppel " + std::string(version()));
   app.require_subcommand(1);
   Arguments arguments;
@@ -326,6 +325,7 @@ int run_program(int argc, const char* const* argv) {
   const std::shared_ptr<void> snapshot_options = add_snapshot_commands(app, arguments.action);
   const std::shared_ptr<void> image_options = add_image_commands(app, arguments.action);
   add_completion(app, arguments);
+  app.footer(kExamples);  // now: a command without a footer would have taken it over
   for (CLI::App* const command : app.get_subcommands({})) command->set_help_flag("-h,--help", "print this help");
   app.set_help_flag("-h,--help", "print this help");
   try {
