@@ -1,5 +1,6 @@
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -147,11 +148,14 @@ class Bench : public x86::test::CpuTest {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   for (const Kernel& kernel : kKernels) {
     if (argc > 1 && std::string_view(argv[1]) != kernel.name) continue;
     Bench bench;
     bench.run(kernel);
   }
   return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

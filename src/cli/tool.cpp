@@ -51,6 +51,7 @@ class IgnoreInterrupts {
   ::dup2(output, STDERR_FILENO);
   ::setenv("PATH", search_path().c_str(), 1);
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   ::execvp(argv[0], argv.data());

@@ -99,7 +99,7 @@ void HttpServer::serve(Connection& connection) {
   }
 }
 
-void HttpServer::answer(Connection& connection, HttpResponse response, bool keep_alive) {
+void HttpServer::answer(Connection& connection, const HttpResponse& response, bool keep_alive) {
   if (response.later) {
     connection.waiting = true;
     loop_.cancel(connection.timer);

@@ -42,7 +42,7 @@ class HttpServer {
   void on_ready(int fd, short events);
   bool receive(Connection& connection);
   void serve(Connection& connection);
-  void answer(Connection& connection, HttpResponse response, bool keep_alive);
+  void answer(Connection& connection, const HttpResponse& response, bool keep_alive);
   void answer_later(int fd, std::uint64_t number, const HttpResponse& response, bool keep_alive);
   bool send(Connection& connection);
   void restart_timer(Connection& connection);

@@ -169,8 +169,7 @@ Result<void> Machine::Impl::load_clock() {
 
 Result<void> Machine::Impl::load_saved() {
   for (const SavedMachine::RamPiece& piece : config.saved->ram) {
-    const Result<void> mapped =
-        platform->memory().map_contents(piece.file->get(), piece.offset, piece.page, piece.bytes);
+    Result<void> mapped = platform->memory().map_contents(piece.file->get(), piece.offset, piece.page, piece.bytes);
     if (!mapped) return mapped;
   }
   std::vector<ProcessorState> states(config.cpus);

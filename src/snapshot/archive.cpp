@@ -209,7 +209,7 @@ Result<void> write_disk(Compressor& out, const std::string& path, const std::str
   if (Result<void> put = out.number(size); !put) return put;
   std::vector<std::byte> buffer(kDiskPiece);
   std::uint64_t next = 0;  // pieces begin at multiples of their size, extents anywhere
-  const Result<void> done = storage::for_each_extent(**image, [&](const storage::ChainExtent& extent) -> Result<void> {
+  Result<void> done = storage::for_each_extent(**image, [&](const storage::ChainExtent& extent) -> Result<void> {
     if (extent.zero || !extent.present) return {};
     const std::uint64_t end = extent.start + extent.length;
     for (std::uint64_t at = std::max(next, extent.start / kDiskPiece * kDiskPiece); at < end; at += kDiskPiece) {

@@ -37,7 +37,7 @@ Result<DiskChain> read_chain(const std::string& directory, const std::string& to
       return Error{fmt::format("{}/{} has too many layers behind it", directory, top)};
     }
     chain.names.push_back(name);
-    const std::string path = directory + "/" + name;
+    const std::string path = fmt::format("{}/{}", directory, name);
     const auto file = storage::HostFile::open(path, {.read_only = true, .lock = false});
     if (!file) return file.error();
     if (name.ends_with(kRaw)) {
@@ -58,8 +58,9 @@ Result<DiskChain> read_chain(const std::string& directory, const std::string& to
 
 Result<void> link_chain(const DiskChain& chain, const std::string& from, const std::string& to) {
   for (const std::string& name : chain.names) {
-    const std::string path = from + "/" + name;
-    if (::link(path.c_str(), (to + "/" + name).c_str()) != 0 && errno != EEXIST) {
+    const std::string path = fmt::format("{}/{}", from, name);
+    const std::string linked = fmt::format("{}/{}", to, name);
+    if (::link(path.c_str(), linked.c_str()) != 0 && errno != EEXIST) {
       return system_error("cannot link " + path);
     }
   }

@@ -108,7 +108,7 @@ void count_snapshot(const std::string& directory, Census& census) {
     }
   }
   for (const auto& [name, inode] : census.directories[directory]) {
-    if (!reached.contains(name)) census.leftovers.push_back(directory + "/" + name);
+    if (!reached.contains(name)) census.leftovers.push_back(fmt::format("{}/{}", directory, name));
   }
 }
 

@@ -141,8 +141,9 @@ Result<std::size_t> Store::link_layers(const Parent& parent, const std::string& 
   const std::string from = directory(parent.machine, parent.tag);
   for (std::size_t layer = 0; layer < below->layers.size(); ++layer) {
     for (const std::string& name : {file_name::ram(layer), file_name::sums(layer)}) {
-      const std::string path = from + "/" + name;
-      if (::link(path.c_str(), (into + "/" + name).c_str()) != 0) return system_error("cannot link " + path);
+      const std::string path = fmt::format("{}/{}", from, name);
+      const std::string linked = fmt::format("{}/{}", into, name);
+      if (::link(path.c_str(), linked.c_str()) != 0) return system_error("cannot link " + path);
     }
   }
   return below->layers.size();
@@ -185,7 +186,7 @@ Result<Draft> Store::begin(std::string_view machine, std::string_view tag, const
                                                      {file_name::ram(draft.layers_below), &draft.ram},
                                                      {file_name::sums(draft.layers_below), &draft.sums}};
   for (const auto& [name, fd] : files) {
-    Result<UniqueFd> created = create_file(pattern + "/" + name);
+    Result<UniqueFd> created = create_file(fmt::format("{}/{}", pattern, name));
     if (!created) return created.error();
     *fd = *std::move(created);
   }

@@ -1,6 +1,7 @@
 #include <sys/mman.h>
 
 #include <array>
+#include <bit>
 #include <csetjmp>
 #include <csignal>
 #include <cstring>
@@ -28,7 +29,7 @@ constexpr std::uint64_t kNativeState = 0x50'0000, kNativeCode = 0x60'0000, kBuff
 constexpr std::size_t kBufferSize = 4096;
 
 NativeState& native() {
-  return *reinterpret_cast<NativeState*>(kNativeState);
+  return *std::bit_cast<NativeState*>(kNativeState);
 }
 
 sigjmp_buf recovery;
@@ -51,12 +52,12 @@ class HostAgreement : public GuestProgram, public ::testing::WithParamInterface<
     map(kBuffer, kBufferSize);
   }
   void TearDown() override {
-    munmap(reinterpret_cast<void*>(kNativeState), sizeof(NativeState));
-    munmap(reinterpret_cast<void*>(kNativeCode), 4096);
-    munmap(reinterpret_cast<void*>(kBuffer), kBufferSize);
+    munmap(std::bit_cast<void*>(kNativeState), sizeof(NativeState));
+    munmap(std::bit_cast<void*>(kNativeCode), 4096);
+    munmap(std::bit_cast<void*>(kBuffer), kBufferSize);
   }
   static void map(std::uint64_t address, std::size_t size) {
-    void* wanted = reinterpret_cast<void*>(address);
+    void* wanted = std::bit_cast<void*>(address);
     ASSERT_EQ(mmap(wanted, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
               wanted);
   }
@@ -90,7 +91,7 @@ class HostAgreement : public GuestProgram, public ::testing::WithParamInterface<
       a.fninit();
       a.ret();
     });
-    void* page = reinterpret_cast<void*>(kNativeCode);
+    void* page = std::bit_cast<void*>(kNativeCode);
     mprotect(page, 4096, PROT_READ | PROT_WRITE);
     std::memcpy(page, code.data(), code.size());
     mprotect(page, 4096, PROT_READ | PROT_EXEC);
@@ -104,7 +105,7 @@ class HostAgreement : public GuestProgram, public ::testing::WithParamInterface<
     const std::uint32_t mxcsr = __builtin_ia32_stmxcsr();
     int vector = kNoTrap;
     if (sigsetjmp(recovery, 1) == 0) {
-      reinterpret_cast<void (*)()>(kNativeCode)();
+      std::bit_cast<void (*)()>(kNativeCode)();
     } else {
       vector = trapped;
       asm volatile("fninit");
@@ -125,7 +126,7 @@ class HostAgreement : public GuestProgram, public ::testing::WithParamInterface<
     native().ymm = made.ymm;
     native().fpu = made.fpu;
     native().rflags = (random_.bits()() & kStatus) | 2 | x86::rflags::kIf;
-    auto* buffer = reinterpret_cast<std::uint64_t*>(kBuffer);
+    auto* buffer = std::bit_cast<std::uint64_t*>(kBuffer);
     for (std::size_t i = 0; i < kBufferSize / 8; ++i) buffer[i] = random_.number();
     const bool based = insn.mem.segment == SegReg::Fs || insn.mem.segment == SegReg::Gs;
     if (RandomInstructions::has_memory(insn) && (insn.mem.address_size != 8 || based)) return false;
@@ -153,7 +154,7 @@ TEST_P(HostAgreement, random_instructions) {
     state.set_rflags(native().rflags & ~x86::rflags::kIf);
     state.ymm = native().ymm;
     state.fpu = native().fpu;
-    place(kBuffer, {reinterpret_cast<const std::byte*>(kBuffer), kBufferSize});
+    place(kBuffer, {std::bit_cast<const std::byte*>(kBuffer), kBufferSize});
     place(kCodeAddress, bytes);
     place(kCodeAddress + bytes.size(), {0xF4});
 
@@ -181,7 +182,7 @@ TEST_P(HostAgreement, random_instructions) {
       EXPECT_EQ(state.fpu.ftw, native().fpu.ftw) << what;
       std::array<std::byte, kBufferSize> guest;
       ASSERT_TRUE(memory.read(kBuffer, guest));
-      EXPECT_EQ(std::memcmp(guest.data(), reinterpret_cast<const void*>(kBuffer), kBufferSize), 0) << what;
+      EXPECT_EQ(std::memcmp(guest.data(), std::bit_cast<const void*>(kBuffer), kBufferSize), 0) << what;
     }
     if (static_cast<unsigned>(testing::UnitTest::GetInstance()->current_test_info()->result()->total_part_count()) !=
         before)

@@ -94,6 +94,7 @@ int main(int argc, char** argv) {
   for (const auto& entry : std::filesystem::directory_iterator(path)) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   std::vector<Input> corpus;
+  corpus.reserve(files.size());
   for (const auto& file : files) corpus.push_back(read(file));
   for (const Input& input : corpus) LLVMFuzzerTestOneInput(input.data(), input.size());
 

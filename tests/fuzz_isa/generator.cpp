@@ -242,7 +242,7 @@ std::optional<Instruction> Generator::instruction(Draft& draft) const {
     } else if (mem.base == ZYDIS_REGISTER_NONE && mem.index == ZYDIS_REGISTER_NONE) {
       if (decoded.raw.disp.size >= 32) patch(bytes, decoded.raw.disp.offset, decoded.raw.disp.size, target);
     } else if (mem.type == ZYDIS_MEMOP_TYPE_VSIB) {
-      auto& index = draft.result.start.ymm[static_cast<std::size_t>(ZydisRegisterGetId(mem.index))];
+      auto& index = draft.result.start.ymm[static_cast<std::uint8_t>(ZydisRegisterGetId(mem.index))];
       for (std::uint64_t& element : index.qword) {
         element = random.below(100) | (random.percent(50) ? 0 : random.below(100) << 32);
         if (random.percent(3)) element = random.next();

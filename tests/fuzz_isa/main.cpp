@@ -5,13 +5,15 @@
 // Cases come in batches, numbered through; --case N runs the one with that number, within its batch, and shows what it
 // does.
 #include <fmt/format.h>
-#include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
+#include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <exception>
 #include <set>
 #include <thread>
 
@@ -180,7 +182,7 @@ class Fuzzer {
 // What ctest takes for "skipped".
 constexpr int kSkipped = 77;
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   doppel::fuzz_isa::Options options;
   CLI::App app{"Executes random instructions on the host's processor and on an engine, and compares"};
   app.add_option("--engine", options.engine, "interp or dbt");
@@ -199,4 +201,7 @@ int main(int argc, char** argv) {
   }
   if (options.cases == 0) options.cases = 100'000;
   return doppel::fuzz_isa::Fuzzer(options).run();
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -197,12 +198,12 @@ void forbid_system_calls() {
 }
 
 void map(std::uint64_t address, std::size_t size, int protection, int flags, int file) {
-  void* wanted = reinterpret_cast<void*>(address);
+  void* wanted = std::bit_cast<void*>(address);
   must(mmap(wanted, size, protection, flags | MAP_FIXED_NOREPLACE | MAP_POPULATE, file, 0) == wanted, "mmap");
 }
 
 void fill_read_only_page(const Memory& memory) {
-  void* page = reinterpret_cast<void*>(kDataBase + kWritableSize);
+  void* page = std::bit_cast<void*>(kDataBase + kWritableSize);
   constexpr std::size_t kSize = kDataSize - kWritableSize;
   must(mprotect(page, kSize, PROT_READ | PROT_WRITE) == 0, "mprotect");
   std::memcpy(page, memory.data() + kWritableSize / 8, kSize);
@@ -272,7 +273,7 @@ void NativeProcessor::serve(int requests, int replies) {
       world.start = shared_->start.data();
       world.outcome = shared_->outcome.data();
       world.memory = &shared_->memory;
-      world.data = reinterpret_cast<std::uint64_t*>(kDataBase);
+      world.data = std::bit_cast<std::uint64_t*>(kDataBase);
       run_batch();
       std::memcpy(shared_->last_memory.data(), world.data, kWritableSize);
       if (write(replies, &command, 1) != 1) break;

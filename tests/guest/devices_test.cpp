@@ -33,9 +33,9 @@ TEST_F(Devices, ADiskKeepsWhatTheGuestWrites) {
        "cat /sys/block/vda/serial; seq 1 300000 >/tmp/x; dd if=/tmp/x of=/dev/vda bs=64k conv=fsync 2>/dev/null"});
   EXPECT_EQ(written.output, "number-1");
   EXPECT_EQ(written.status, 0) << written.errors;
-  const RunResult read = run_doppel({"run", "--disk", disk + ",readonly", "-c",
-                                     "seq 1 300000 >/tmp/x; head -c $(stat -c %s /tmp/x) /dev/vda | cmp - /tmp/x && "
-                                     "cat /sys/block/vda/ro"});
+  const std::string compare =
+      "seq 1 300000 >/tmp/x; head -c $(stat -c %s /tmp/x) /dev/vda | cmp - /tmp/x && cat /sys/block/vda/ro";
+  const RunResult read = run_doppel({"run", "--disk", disk + ",readonly", "-c", compare});
   EXPECT_EQ(read.output, "1\n");
   EXPECT_EQ(read.status, 0) << read.errors;
 }
@@ -63,11 +63,12 @@ TEST_F(Devices, TheUserNetworkGivesAnAddressAndAGateway) {
 
 TEST_F(Devices, ADirectoryIsShared) {
   std::ofstream(directory / "given") << "given\n";
+  const std::string command =
+      "cat /mnt/shared/given; seq 1 200000 >/mnt/shared/made; mkdir /mnt/shared/d; "
+      "mv /mnt/shared/made /mnt/shared/d; wc -l </mnt/fixed/d/made; ls /mnt/fixed; "
+      "touch /mnt/fixed/new || ls -A /mnt/shared/d/.. | wc -l";
   const RunResult result = run_doppel({"run", "--share", directory.path() + ":/mnt/shared", "--share",
-                                       directory.path() + ":/mnt/fixed:ro", "-c",
-                                       "cat /mnt/shared/given; seq 1 200000 >/mnt/shared/made; mkdir /mnt/shared/d; "
-                                       "mv /mnt/shared/made /mnt/shared/d; wc -l </mnt/fixed/d/made; ls /mnt/fixed; "
-                                       "touch /mnt/fixed/new || ls -A /mnt/shared/d/.. | wc -l"});
+                                       directory.path() + ":/mnt/fixed:ro", "-c", command});
   EXPECT_EQ(result.output, "given\n200000\nd\ndisk.raw\ngiven\n3\n") << result.errors;
   EXPECT_EQ(std::filesystem::file_size(directory / "d/made"), 1'288'895U);
 }

@@ -134,6 +134,7 @@ TEST_P(Concurrency, RequestsDoNotDisturbEachOther) {
     std::vector<std::unique_ptr<Queue>> queues;
     for (unsigned i = 0; i < kQueues; ++i) queues.push_back(std::make_unique<Queue>(**disk, truth, i, kQueues));
     std::vector<std::thread> threads;
+    threads.reserve(queues.size());
     for (auto& queue : queues) threads.emplace_back([&queue] { queue->run(1500); });
     for (std::thread& thread : threads) thread.join();
     (*disk)->drain();

@@ -296,6 +296,7 @@ void Vsock::receive_data(const Key& key, VsockConnection& connection, bool hung_
   const std::vector<Buffer> into =
       slice(chain_.writable, sizeof(VsockHeader), std::min<std::uint64_t>(allowed, room - sizeof(VsockHeader)));
   std::vector<iovec> vectors;
+  vectors.reserve(into.size());
   for (const Buffer& buffer : into) vectors.push_back({buffer.host, buffer.length});
   const ssize_t got = ::readv(connection.fd(), vectors.data(), static_cast<int>(vectors.size()));
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return queue(kReceiveQueue).unpop();

@@ -1,5 +1,6 @@
 #include "boot/acpi/acpi.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -159,8 +160,9 @@ TEST_P(AcpiTables, IntelsCompilerHasNothingToSay) {
     const auto raw = table(address);
     std::ofstream(directory / (name + ".dat"), std::ios::binary)
         .write(reinterpret_cast<const char*>(raw.data()), static_cast<std::streamsize>(raw.size()));
-    const std::string command = "cd " + directory.path() + " && iasl -d " + name + ".dat >" + name +
-                                ".log 2>&1 && iasl -vr -p again-" + name + " " + name + ".dsl >>" + name + ".log 2>&1";
+    const std::string command =
+        fmt::format("cd {0} && iasl -d {1}.dat >{1}.log 2>&1 && iasl -vr -p again-{1} {1}.dsl >>{1}.log 2>&1",
+                    directory.path(), name);
     EXPECT_EQ(std::system(command.c_str()), 0);
     std::stringstream log;
     log << std::ifstream(directory / (name + ".log")).rdbuf();
