@@ -2,9 +2,13 @@
 // one of its own, which starts the command and carries its bytes. Linked statically, so that it runs on any
 // distribution.
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/random.h>
 #include <linux/vm_sockets.h>
+#include <net/if.h>
+#include <net/if_arp.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -14,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/agent_protocol.h"
@@ -244,10 +249,108 @@ class Session {
   uint32_t input_size_ = 0, sent_ = 0;
 };
 
+void write_file(const char* path, const char* text) {
+  // Only where there is one: others have no use for it.
+  const int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+  if (fd < 0) return;
+  write_all(fd, text, strlen(text));
+  write_all(fd, "\n", 1);
+  close(fd);
+}
+
+// What Linux is to make random numbers of, at once and not only some time: its next ones would be those of every other
+// machine of the same snapshot.
+void reseed(const unsigned char* bytes) {
+  // struct rand_pool_info: how many bits the bytes are worth, how many bytes, the bytes.
+  int pool[2 + kRandomBytes / sizeof(int)] = {8 * kRandomBytes, kRandomBytes};
+  memcpy(pool + 2, bytes, kRandomBytes);
+  const int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  if (ioctl(fd, RNDADDENTROPY, pool) == 0) ioctl(fd, RNDRESEEDCRNG);
+  close(fd);
+}
+
+void renew_machine_id() {
+  static const char path[] = "/etc/machine-id";
+  char uuid[37] = {}, id[33] = {};
+  const int fd = open("/proc/sys/kernel/random/uuid", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  const bool there = read_all(fd, uuid, sizeof uuid - 1);
+  close(fd);
+  char* next = id;
+  for (const char* from = uuid; *from != 0; ++from) {
+    if (*from != '-' && next != id + sizeof id - 1) *next++ = *from;
+  }
+  if (there) write_file(path, id);
+}
+
+bool parse_address(const char* text, sockaddr& address) {
+  unsigned bytes[6];
+  if (sscanf(text, "%x:%x:%x:%x:%x:%x", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4], &bytes[5]) != 6) {
+    return false;
+  }
+  address.sa_family = ARPHRD_ETHER;
+  for (int i = 0; i < 6; ++i) address.sa_data[i] = static_cast<char>(bytes[i]);
+  return true;
+}
+
+void set_address(const char* card, const char* address) {
+  ifreq request{};
+  strncpy(request.ifr_name, card, sizeof request.ifr_name - 1);
+  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0 || ioctl(fd, SIOCGIFFLAGS, &request) != 0) return;
+  const short flags = request.ifr_flags;
+  if (!parse_address(address, request.ifr_hwaddr)) return;
+  // Some drivers change it only while the card is down, which costs it its routes.
+  if (ioctl(fd, SIOCSIFHWADDR, &request) != 0) {
+    request.ifr_flags = static_cast<short>(flags & ~IFF_UP);
+    ioctl(fd, SIOCSIFFLAGS, &request);
+    parse_address(address, request.ifr_hwaddr);
+    ioctl(fd, SIOCSIFHWADDR, &request);
+    request.ifr_flags = flags;
+    ioctl(fd, SIOCSIFFLAGS, &request);
+  }
+  close(fd);
+}
+
+int is_card(const dirent* entry) {
+  char path[300];
+  snprintf(path, sizeof path, "/sys/class/net/%s/device", entry->d_name);
+  return access(path, F_OK) == 0 ? 1 : 0;
+}
+
+// False: this is no such message.
+bool renew(const Message& message) {
+  if (message.kind != Kind::Renew || message.size < kRenewFixedBytes + 1) return false;
+  uint64_t now = 0;
+  memcpy(&now, message.body, sizeof now);
+  const timespec time{static_cast<time_t>(now / 1000000000), static_cast<long>(now % 1000000000)};
+  clock_settime(CLOCK_REALTIME, &time);
+  reseed(message.body + sizeof now);
+  const char* const end = reinterpret_cast<const char*>(message.body) + message.size;
+  const char* next = reinterpret_cast<const char*>(message.body) + kRenewFixedBytes;
+  if (*next == 0) return true;
+  sethostname(next, strlen(next));
+  write_file("/etc/hostname", next);
+  renew_machine_id();
+  dirent** cards = nullptr;
+  const int count = scandir("/sys/class/net", &cards, is_card, alphasort);
+  for (int i = 0; i < count; ++i) {
+    if (next < end) next += strlen(next) + 1;
+    if (next < end) set_address(cards[i]->d_name, next);
+  }
+  return true;
+}
+
 void serve(int connection) {
   static Message message;
   static Command command;
-  if (!receive_message(connection, message) || !parse(message, command)) return;
+  if (!receive_message(connection, message)) return;
+  if (renew(message)) {
+    const uint32_t done = 0;
+    if (!send_message(connection, Kind::Exit, &done, sizeof done) || !receive_message(connection, message)) return;
+  }
+  if (!parse(message, command)) return;
   Process process;
   if (!start(command, process)) {
     char text[512];

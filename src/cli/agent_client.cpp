@@ -1,12 +1,14 @@
 #include "cli/agent_client.h"
 
 #include <fmt/format.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <ctime>
 
 #include "base/bits.h"
 #include "control/unix_socket.h"
@@ -44,19 +46,27 @@ void set_receive_limit(int socket, std::chrono::seconds limit) {
 Result<UniqueFd> connect_vsock(const control::VmPaths& paths, std::uint32_t port, std::chrono::seconds limit) {
   Result<UniqueFd> socket = control::connect_unix(paths.vsock_socket());
   if (!socket) return Error{"the machine has no vsock device: " + socket.error().message};
-  set_receive_limit(socket->get(), limit);
+  if (!request_vsock(socket->get(), port) || !await_vsock(socket->get(), limit)) {
+    return Error{fmt::format("nobody listens on port {} of the guest", port)};
+  }
+  return socket;
+}
+
+bool request_vsock(int socket, std::uint32_t port) {
   const std::string line = fmt::format("CONNECT {}\n", port);
-  const Error nobody{fmt::format("nobody listens on port {} of the guest", port)};
-  if (!write_all(socket->get(), std::as_bytes(std::span{line}))) return nobody;
+  return write_all(socket, std::as_bytes(std::span{line})).ok();
+}
+
+bool await_vsock(int socket, std::chrono::seconds limit) {
+  set_receive_limit(socket, limit);
   std::string answer;
   std::byte byte{};
-  while (answer.size() < kLongestAnswer && read_exactly(socket->get(), {&byte, 1})) {
+  while (answer.size() < kLongestAnswer && read_exactly(socket, {&byte, 1})) {
     if (byte == std::byte{'\n'}) break;
     answer += static_cast<char>(byte);
   }
-  if (!answer.starts_with("OK ")) return nobody;
-  set_receive_limit(socket->get(), {});
-  return socket;
+  set_receive_limit(socket, {});
+  return answer.starts_with("OK ");
 }
 
 Result<UniqueFd> connect_agent(const control::RunningVm& vm, std::chrono::seconds patience) {
@@ -96,6 +106,23 @@ std::optional<AgentMessage> receive_message(int fd) {
   AgentMessage message{static_cast<agent::Kind>(header[0]), std::vector<std::byte>(size)};
   if (!read_exactly(fd, message.body)) return std::nullopt;
   return message;
+}
+
+bool send_renewal(int fd, const Renewal& renewal) {
+  std::vector<std::byte> body(agent::kRenewFixedBytes);
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  constexpr std::uint64_t kSecond = 1'000'000'000;
+  store_le(body.data(), static_cast<std::uint64_t>(now.tv_sec) * kSecond + static_cast<std::uint64_t>(now.tv_nsec));
+  if (::getrandom(&body[sizeof(std::uint64_t)], agent::kRandomBytes, 0) != agent::kRandomBytes) return false;
+  append(body, renewal.host_name);
+  for (const std::string& address : renewal.addresses) append(body, address);
+  return body.size() <= agent::kMaxBody && send_message(fd, agent::Kind::Renew, body);
+}
+
+bool receive_renewed(int fd) {
+  const std::optional<AgentMessage> answer = receive_message(fd);
+  return answer && answer->kind == agent::Kind::Exit;
 }
 
 bool send_start(int fd, const AgentCommand& command) {

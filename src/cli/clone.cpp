@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/agent_client.h"
 #include "cli/exec.h"
 #include "cli/exit_status.h"
 #include "cli/message.h"
@@ -12,6 +13,7 @@
 #include "cli/running.h"
 #include "cli/snapshot_commands.h"
 #include "control/client.h"
+#include "control/unix_socket.h"
 #include "snapshot/store.h"
 
 namespace doppel::cli {
@@ -55,23 +57,52 @@ std::vector<std::string> addresses_of(const control::RunningVm& vm) {
   return addresses;
 }
 
+constexpr std::chrono::seconds kAgentPatience{10};
+
 int start_clone(const CloneOptions& options, const snapshot::Manifest& manifest, const std::string& name) {
   RunOptions run_options;
   run_options.from = manifest.machine + ":" + manifest.tag;
   run_options.name = name;
   run_options.engine = options.engine;
   run_options.detach = true;
-  if (const int status = run(run_options); status != exit_status::kSuccess) return status;
-  if (!manifest.vsock) return exit_status::kSuccess;
-  const Result<control::RunningVm> vm = find_running(name);
-  if (!vm) return fail(vm.error());
+  run_options.renewed_by_caller = true;
+  return run(run_options);
+}
+
+/// For agents that know no Renew.
+void rename_by_shell(const control::RunningVm& vm) {
+  const std::string& name = vm.name;
   ExecOptions exec{.name = name, .command = {"sh", "-c", kNewIdentity, "sh", name}};
-  for (const std::string& address : addresses_of(*vm)) exec.command.push_back(address);
+  for (const std::string& address : addresses_of(vm)) exec.command.push_back(address);
   exec.patience = std::chrono::seconds(2);
   if (exec_in_guest(exec) != exit_status::kSuccess) {
     complain(fmt::format("{} runs, but its guest has no agent that would give it a name of its own", name));
   }
-  return exit_status::kSuccess;
+}
+
+/// Gives the guests identities of their own, all at the same time.
+void renew(const std::vector<std::string>& names) {
+  struct Guest {
+    control::RunningVm vm;
+    UniqueFd agent;
+  };
+  std::vector<Guest> guests;
+  for (const std::string& name : names) {
+    Result<control::RunningVm> vm = find_running(name);
+    if (!vm) continue;
+    Result<UniqueFd> socket = control::connect_unix(vm->paths.vsock_socket());
+    if (socket && !request_vsock(socket->get(), agent::kPort)) socket->reset();
+    guests.push_back({*std::move(vm), socket ? *std::move(socket) : UniqueFd()});
+  }
+  for (Guest& guest : guests) {
+    if (!guest.agent.valid() || !await_vsock(guest.agent.get(), kAgentPatience) ||
+        !send_renewal(guest.agent.get(), {guest.vm.name, addresses_of(guest.vm)})) {
+      guest.agent.reset();
+    }
+  }
+  for (const Guest& guest : guests) {
+    if (!guest.agent.valid() || !receive_renewed(guest.agent.get())) rename_by_shell(guest.vm);
+  }
 }
 
 /// A snapshot for the clones alone: they hold its files open when it is gone.
@@ -114,14 +145,18 @@ int clone_machine(const CloneOptions& options) {
   if (!manifest) return fail(manifest.error());
   const std::string prefix = options.prefix.empty() ? reference->machine : options.prefix;
   unsigned number = 0;
-  for (unsigned started = 0; started < options.number; ++started) {
+  int status = exit_status::kSuccess;
+  std::vector<std::string> names;
+  for (unsigned started = 0; started < options.number && status == exit_status::kSuccess; ++started) {
     std::string name;
     do {
       name = fmt::format("{}-{}", prefix, ++number);
     } while (find_running(name));
-    if (const int status = start_clone(options, *manifest, name); status != exit_status::kSuccess) return status;
+    status = start_clone(options, *manifest, name);
+    if (status == exit_status::kSuccess) names.push_back(name);
   }
-  return exit_status::kSuccess;
+  if (manifest->vsock) renew(names);
+  return status;
 }
 
 }  // namespace doppel::cli

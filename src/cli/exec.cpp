@@ -143,6 +143,10 @@ int exec_in_guest(const ExecOptions& options) {
   if (!vm) return fail(vm.error());
   Result<UniqueFd> agent = connect_agent(*vm, options.patience);
   if (!agent) return fail(agent.error());
+  if (options.renewal && !(send_renewal(agent->get(), *options.renewal) && receive_renewed(agent->get()))) {
+    agent = connect_agent(*vm, options.patience);
+    if (!agent) return fail(agent.error());
+  }
   AgentCommand command{options.command, options.terminal};
   if (options.terminal) {
     winsize size{};

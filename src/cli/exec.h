@@ -1,8 +1,11 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "cli/agent_client.h"
 
 namespace doppel::cli {
 
@@ -13,6 +16,8 @@ struct ExecOptions {
   bool terminal = false;     ///< the command gets a terminal, of the size of ours
   /// How long to wait for the guest's agent.
   std::chrono::seconds patience{20};
+  /// What the guest is told first, where it goes on from a snapshot.
+  std::optional<Renewal> renewal{};
 };
 
 /// `doppel exec`: runs a command in a machine's guest; its output is ours, and its exit status the value.

@@ -62,6 +62,11 @@ Result<Guardian> Guardian::start(const std::function<void()>& duty, int keep, co
 Guardian::Guardian(Guardian&& other) noexcept
     : process_(std::exchange(other.process_, -1)), pipe_(std::move(other.pipe_)) {}
 
+void Guardian::outlive() {
+  process_ = -1;
+  static_cast<void>(pipe_.release());
+}
+
 Guardian::~Guardian() {
   if (process_ < 0) return;
   pipe_.reset();

@@ -23,6 +23,8 @@ class Guardian {
   Guardian& operator=(Guardian&&) = delete;
   ~Guardian();
 
+  /// It does its work after this process's end, and nobody waits for that.
+  void outlive();
   /// This process's end, where there is a service.
   int socket() const { return pipe_.get(); }
 

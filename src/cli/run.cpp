@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -26,6 +27,7 @@
 #include "cli/run_image.h"
 #include "cli/running.h"
 #include "cli/session.h"
+#include "cli/warm_pool.h"
 #include "control/unix_socket.h"
 #include "debug/gdb_server.h"
 #include "debug/machine_target.h"
@@ -97,13 +99,26 @@ class Debugging {
   std::unique_ptr<debug::GdbServer> server_;
 };
 
+/// How long a guest that goes on may take until it listens.
+constexpr std::chrono::seconds kRenewalPatience{20};
+
+/// Tells the guest of a machine that goes on from a snapshot what time it is, from a process of its own.
+void tell_time(const std::string& name) {
+  std::signal(SIGCHLD, SIG_IGN);
+  if (::fork() != 0) return;
+  const Result<control::RunningVm> vm = find_running(name);
+  const Result<UniqueFd> agent = vm ? connect_vsock(vm->paths, agent::kPort, kRenewalPatience) : vm.error();
+  if (agent && send_renewal(agent->get(), {})) static_cast<void>(receive_renewed(agent->get()));
+  ::_exit(0);
+}
+
 /// What tidies up when this process has ended: the user's terminal, and the machine's entry in the runtime directory,
 /// which a machine in its jail cannot reach. Nothing where there is neither. It keeps the machine's snapshots, too.
 Result<std::optional<Guardian>> start_guardian(const std::optional<TerminalMode>& terminal,
                                                const Result<std::string>& runtime,
                                                const std::optional<snapshot::Store>& store,
                                                const std::optional<snapshot::KeptDisks>& disks,
-                                               const std::string& run_directory) {
+                                               const std::string& run_directory, bool renew) {
   if (!terminal && !runtime) return std::optional<Guardian>();
   const auto duty = [terminal, runtime, run_directory] {
     if (terminal) terminal->restore(TCSANOW);
@@ -112,7 +127,7 @@ Result<std::optional<Guardian>> start_guardian(const std::optional<TerminalMode>
     if (runtime) control::Registry(*runtime).clean();
   };
   std::function<void(int)> keeper;
-  if (store) keeper = [&](int socket) { snapshot::serve_keeper(socket, *store, disks); };
+  if (store) keeper = [&](int socket) { snapshot::serve_keeper(socket, *store, disks, renew ? tell_time : nullptr); };
   Result<Guardian> guardian = Guardian::start(duty, terminal ? terminal->fd() : -1, keeper);
   if (!guardian) return guardian.error();
   return std::optional<Guardian>(*std::move(guardian));
@@ -183,7 +198,8 @@ int run_machine(const RunOptions& options, Start start, const Hooks& hooks) {
   std::optional<snapshot::KeptDisks> disks;
   if (store) disks = {store->disks(), prepared->places};
   const Result<std::optional<Guardian>> guardian =
-      start_guardian(mode, runtime, store, disks, prepared->run_directory());
+      start_guardian(mode, runtime, store, disks, prepared->run_directory(),
+                     start.base && start.base->vsock && !options.renewed_by_caller);
   if (!guardian) return fail(exit_status::kHostFailure, guardian.error());
   if (*guardian) prepared->release();
 
@@ -362,17 +378,33 @@ int run_command(const ImageRun& image, const std::string& command, machine::Mach
   return status;
 }
 
+int exec_command(const std::string& name, const std::string& command) {
+  return exec_in_guest({.name = name, .command = {"sh", "-c", command}, .interactive = true, .renewal = Renewal{}});
+}
+
+/// Whether any machine of the snapshot will do.
+bool asks_nothing_special(const RunOptions& options) {
+  return options.name.empty() && options.nets.empty() && options.gdb.empty() && options.jail == "on" &&
+         options.log_file.empty() && !options.no_reboot && options.lockstep_from == 0;
+}
+
 /// -c in a machine that goes on from a snapshot: its agent runs the command, and the machine ends with this process.
 int run_command_from_snapshot(const RunOptions& options, Start start) {
   RunOptions of_machine = options;
   of_machine.detach = true;
   of_machine.command.reset();
+  of_machine.renewed_by_caller = true;
   const Started machine = start_in_background(of_machine, std::move(start), Tie::Starter);
   if (machine.name.empty()) return machine.status;
-  return exec_in_guest({.name = machine.name, .command = {"sh", "-c", *options.command}, .interactive = true});
+  return exec_command(machine.name, *options.command);
 }
 
 int run_from_snapshot(const RunOptions& options) {
+  if (options.command && asks_nothing_special(options)) {
+    if (const std::optional<std::string> name = take_warm_machine(options)) {
+      return exec_command(*name, *options.command);
+    }
+  }
   Result<SnapshotStart> from = make_config_from_snapshot(options);
   if (!from) return fail(exit_status::kUsage, from.error());
   Start start{std::move(from->config), std::move(from->manifest)};
@@ -382,7 +414,7 @@ int run_from_snapshot(const RunOptions& options) {
   if (options.command) return run_command_from_snapshot(options, std::move(start));
   if (!options.detach) return run_machine(options, std::move(start), {});
   const Started started = start_in_background(options, std::move(start), Tie::Own);
-  if (!started.name.empty()) fmt::print("{}\n", started.name);
+  if (!started.name.empty() && !options.quiet) fmt::print("{}\n", started.name);
   return started.status;
 }
 

@@ -18,9 +18,11 @@ struct RunOptions {
   std::optional<std::string> append{};
   std::optional<std::string> command{};  ///< of -c
 
-  std::string from{};         ///< the snapshot to go on from; empty: the kernel boots
-  bool restore = false;       ///< the machine's own disks go back to that snapshot with it
-  bool memory_given = false;  ///< the user has said how much, and how many
+  std::string from{};              ///< the snapshot to go on from; empty: the kernel boots
+  bool quiet = false;              ///< a detached machine's name is not printed
+  bool renewed_by_caller = false;  ///< tells the guest the time, and who it is; else that happens soon
+  bool restore = false;            ///< the machine's own disks go back to that snapshot with it
+  bool memory_given = false;       ///< the user has said how much, and how many
   bool cpus_given = false;
 
   std::vector<std::string> disks{};   ///< of --disk, as written

@@ -59,6 +59,19 @@ std::shared_ptr<void> add_snapshot_commands(CLI::App& app, std::function<int()>&
   add_machine(remove, *options, "a machine, running or not");
   remove->add_option("TAG", options->tags, "the snapshots; those that came after them stay whole")->required();
 
+  CLI::App* const warm =
+      add(*group, "warm", "have machines wait at a snapshot for doppel run --from -c", *options, action, snapshot_warm);
+  add_machine(warm, *options, "a machine, running or not");
+  add_tag(warm, *options, "the snapshot; default: the newest");
+  warm->add_option("-n,--number", options->number, "how many; 0 ends them")->capture_default_str();
+  warm->add_option("--engine", options->engine, "what executes the guest: auto, dbt or interp")
+      ->type_name("NAME")
+      ->capture_default_str();
+  warm->add_flag("--refill", options->refill, "as many as were asked for last")->group("");
+  warm->add_flag("-q,--quiet", options->quiet, "do not print their names");
+  warm->footer(
+      "\nThey are paused and take no time of the processor; each serves one command, and another takes its place.");
+
   CLI::App* const verify =
       add(*group, "verify", "read a snapshot and compare its checksums", *options, action, snapshot_verify);
   add_machine(verify, *options, "a machine, running or not");

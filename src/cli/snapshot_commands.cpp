@@ -17,6 +17,7 @@
 #include "cli/run.h"
 #include "cli/running.h"
 #include "cli/units.h"
+#include "cli/warm_pool.h"
 #include "control/client.h"
 #include "control/registry.h"
 #include "snapshot/archive.h"
@@ -191,11 +192,21 @@ int snapshot_delete(const SnapshotOptions& options) {
   if (!store) return fail(store.error());
   int status = exit_status::kSuccess;
   for (const std::string& tag : options.tags) {
+    if (const Result<Manifest> manifest = store->find({options.machine, tag})) end_warm_machines(*manifest);
     if (const Result<void> removed = store->remove(options.machine, tag); !removed) {
       status = fail(removed.error());
     }
   }
   return status;
+}
+
+int snapshot_warm(const SnapshotOptions& options) {
+  return warm_machines({.machine = options.machine,
+                        .tag = options.tag,
+                        .engine = options.engine,
+                        .number = options.number,
+                        .refill = options.refill,
+                        .quiet = options.quiet});
 }
 
 int snapshot_verify(const SnapshotOptions& options) {

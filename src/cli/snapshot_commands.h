@@ -13,6 +13,8 @@ struct SnapshotOptions {
   std::string file;
   std::string reference;  ///< what an imported snapshot is to be called
   std::string engine = "auto";
+  unsigned number = 1;
+  bool refill = false;
   bool full = false;
   bool json = false;
   bool quiet = false;
@@ -22,6 +24,7 @@ int snapshot_create(const SnapshotOptions& options);
 int snapshot_list(const SnapshotOptions& options);
 int snapshot_restore(const SnapshotOptions& options);
 int snapshot_delete(const SnapshotOptions& options);
+int snapshot_warm(const SnapshotOptions& options);
 int snapshot_verify(const SnapshotOptions& options);
 int snapshot_export(const SnapshotOptions& options);
 int snapshot_import(const SnapshotOptions& options);

@@ -77,7 +77,9 @@ std::optional<Packet> receive_packet(int socket) {
 /// One machine's wishes.
 class Service {
  public:
-  Service(int socket, const Store& store, const std::optional<KeptDisks>& disks) : socket_(socket), store_(store) {
+  Service(int socket, const Store& store, const std::optional<KeptDisks>& disks,
+          const std::function<void(const std::string&)>& on_bound)
+      : socket_(socket), store_(store), on_bound_(on_bound) {
     if (disks) {
       disk_store_ = disks->store;
       places_ = disks->places;
@@ -105,6 +107,7 @@ class Service {
       if (!machine_.empty()) return Error{"a keeper serves one machine"};
       words >> machine_;
       if (!is_plain_name(machine_)) return Error{"the machine has no proper name"};
+      if (on_bound_) on_bound_(machine_);
       return std::string();
     }
     if (machine_.empty()) return Error{"the keeper does not know whom it serves"};
@@ -185,6 +188,7 @@ class Service {
 
   const int socket_;
   const Store& store_;
+  const std::function<void(const std::string&)>& on_bound_;
   std::string machine_;
   std::optional<Draft> draft_;
   std::optional<DiskStore> disk_store_;
@@ -196,8 +200,9 @@ class Service {
 
 }  // namespace
 
-void serve_keeper(int socket, const Store& store, const std::optional<KeptDisks>& disks) {
-  Service(socket, store, disks).run();
+void serve_keeper(int socket, const Store& store, const std::optional<KeptDisks>& disks,
+                  const std::function<void(const std::string&)>& on_bound) {
+  Service(socket, store, disks, on_bound).run();
 }
 
 Result<std::string> Keeper::ask(const std::string& request, std::vector<UniqueFd>* files) {

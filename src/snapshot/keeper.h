@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -31,7 +32,9 @@ struct KeptDisks {
 };
 
 /// The side that has the files. Returns when the other side is gone, whatever it has begun being undone.
-void serve_keeper(int socket, const Store& store, const std::optional<KeptDisks>& disks = std::nullopt);
+/// `on_bound` is called with the machine's name when it is known.
+void serve_keeper(int socket, const Store& store, const std::optional<KeptDisks>& disks = std::nullopt,
+                  const std::function<void(const std::string& machine)>& on_bound = {});
 
 /// The machine's side. One thread at a time.
 class Keeper {

@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -139,6 +141,62 @@ TEST_F(Snapshots, ClonesShareAStateAndHaveNamesOfTheirOwn) {
     EXPECT_EQ(guest(name, "ping -c 1 -q 10.0.2.2 >/dev/null && echo reached"), "reached\n");
   }
   EXPECT_EQ(ok({"snapshot", "list", "--json"}), "[]\n") << "what they were made from is nobody's to see";
+}
+
+TEST_F(Snapshots, ClonesHaveRandomNumbersAndIdentitiesOfTheirOwn) {
+  start("web", {"--memory", "128M", "--net", "user"});
+  guest("web", "echo 0123456789abcdef0123456789abcdef >/etc/machine-id; echo web >/etc/hostname");
+  ok({"snapshot", "create", "web", "ready"});
+  EXPECT_EQ(ok({"clone", "web:ready", "-n", "2"}), "web-1\nweb-2\n");
+  running_.insert(running_.end(), {"web-1", "web-2"});
+  for (const char* command : {"head -c 32 /dev/urandom | md5sum", "cat /proc/sys/kernel/random/uuid", "hostname",
+                              "cat /etc/hostname", "cat /etc/machine-id", "cat /sys/class/net/eth0/address"}) {
+    std::set<std::string> answers;
+    for (const char* name : {"web", "web-1", "web-2"}) {
+      EXPECT_TRUE(answers.insert(guest(name, command)).second) << command << " is the same in " << name;
+    }
+  }
+  EXPECT_EQ(guest("web-1", "wc -c </etc/machine-id"), "33\n");
+}
+
+TEST_F(Snapshots, TheGuestKnowsTheTimeAfterwards) {
+  start("web", {"--memory", "128M"});
+  ok({"snapshot", "create", "web", "ready"});
+  const auto monotonic = [this](const std::string& name) { return std::atof(guest(name, "cat /proc/uptime").c_str()); };
+  const double before = monotonic("web");
+  // Long enough to see whether somebody sets the clock, and that nobody moves the other one.
+  constexpr int kPauseSeconds = 5;
+  ::sleep(kPauseSeconds);
+  start("later", {"--from", "web:ready"});
+  const std::string script = "for i in $(seq 200); do [ $(date +%s) -ge " + std::to_string(std::time(nullptr) - 1) +
+                             " ] && echo now && break; usleep 50000; done";
+  EXPECT_EQ(guest("later", script), "now\n");
+  EXPECT_LT(monotonic("later"), before + kPauseSeconds) << "the guest has slept, and its timers with it";
+  const std::string now = "[ $(date +%s) -ge " + std::to_string(std::time(nullptr) - 1) + " ] && echo now";
+  EXPECT_EQ(run_doppel({"run", "--from", "web:ready", "-c", now}).output, "now\n") << "from a command's beginning on";
+}
+
+TEST_F(Snapshots, WarmMachinesServeACommandEach) {
+  start("web", {"--memory", "128M"});
+  guest("web", "echo prepared >/tmp/state");
+  ok({"snapshot", "create", "web", "ready"});
+  const std::string names = ok({"snapshot", "warm", "web", "ready", "-n", "2"});
+  EXPECT_EQ(std::ranges::count(names, '\n'), 2);
+  std::set<std::string> random;
+  for (int i = 0; i < 4; ++i) {
+    const RunResult result = run_doppel({"run", "--from", "web:ready", "-c",
+                                         "cat /tmp/state; touch /tmp/used.$(ls /tmp/used* 2>/dev/null | wc -l); "
+                                         "ls /tmp/used*; cat /proc/sys/kernel/random/uuid; exit 3"});
+    EXPECT_EQ(result.status, 3);
+    EXPECT_THAT(result.output, testing::StartsWith("prepared\n/tmp/used.0\n")) << "nobody was here before";
+    EXPECT_TRUE(random.insert(result.output).second);
+  }
+  ok({"snapshot", "warm", "web", "ready", "-n", "0"});
+  ok({"snapshot", "warm", "web", "ready", "-n", "1"});
+  ok({"snapshot", "delete", "web", "ready"});
+  // What took the place of the last ones may be on its way still.
+  for (int i = 0; i < 1000 && ok({"ps", "-q"}) != "web\n"; ++i) ::usleep(10000);
+  EXPECT_EQ(ok({"ps", "-q"}), "web\n");
 }
 
 TEST_F(Snapshots, AMachineKilledWhileItIsSavedLeavesWhatWasThere) {
