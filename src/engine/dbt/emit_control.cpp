@@ -1,4 +1,5 @@
 #include <array>
+#include <utility>
 
 #include "engine/dbt/emitter.h"
 #include "engine/dbt/views.h"
@@ -128,42 +129,57 @@ void Emitter::look_up_jump() {
   a_.jmp(host::r11);
 }
 
-/// Looks up the place below the stack pointer: its linear address in r11, its distance to the host's in rcx.
-void Emitter::write_stack(unsigned size) {
+/// Looks up the place below the stack pointer. Its linear address is in r11, or off r10.
+Emitter::Access Emitter::write_stack() {
+  const unsigned size = stack_size();
+  const auto below = -static_cast<std::int32_t>(size);
+  if (const AccessGroups::Member member = groups_.stack(index_); member.group != AccessGroups::kNone)
+    return grouped(member, x86::kRsp, below);
   const Label retry = a_.newLabel();
   a_.bind(retry);
-  a_.lea(reg(kHostR11, stack_size()), host::ptr(host::r10, -static_cast<std::int32_t>(size)));
+  a_.lea(reg(kHostR11, size), host::ptr(host::r10, below));
   look_up(kHostR11, size, Kind::Write, true, retry);
+  return {kHostR11, 0};
+}
+
+/// Looks up what the stack pointer, or the frame pointer, points to.
+Emitter::Access Emitter::read_stack(unsigned base) {
+  const unsigned size = stack_size();
+  if (const AccessGroups::Member member = groups_.stack(index_); member.group != AccessGroups::kNone)
+    return grouped(member, base, 0);
+  const Label retry = a_.newLabel();
+  a_.bind(retry);
+  HostReg linear = host_of(base);
+  if (!mode_.code_64) a_.mov(host::r11d, reg(std::exchange(linear, kHostR11), 4));
+  look_up(linear, size, Kind::Read, true, retry);
+  return {linear, 0};
 }
 
 Emitter::Next Emitter::push(const SourceInsn& source) {
   const isa::Operand& operand = source.insn.op[0];
   const unsigned size = stack_size();
   switch (operand.kind) {
-    case OperandKind::Gpr:
-      write_stack(size);
+    case OperandKind::Gpr: {
+      const Access at = write_stack();
       if (is_slot(operand.reg)) {
-        a_.lea(host::rcx, host::ptr(host::r11, host::rcx));
+        a_.lea(host::rcx, at.operand(8));
         a_.mov(host::r11, slot(operand.reg));
         a_.mov(host::qword_ptr(host::rcx), host::r11);
+        kept_ = AccessGroups::kNone;
         break;
       }
-      a_.mov(Mem(host::r11, host::rcx, 0, 0, size), reg(host_of(operand.reg), size));
+      a_.mov(at.operand(size), reg(host_of(operand.reg), size));
       break;
+    }
     case OperandKind::Immediate:
-      write_stack(size);
-      a_.mov(Mem(host::r11, host::rcx, 0, 0, size), static_cast<std::int32_t>(source.insn.imm[operand.reg]));
+      a_.mov(write_stack().operand(size), static_cast<std::int32_t>(source.insn.imm[operand.reg]));
       break;
     case OperandKind::Memory: {
-      Access at{};
-      if (!access(source, size, Kind::Read, true, at)) return Next::Untranslated;
-      a_.mov(reg(kHostRcx, size), Mem(reg(at.linear, 8), host::rcx, 0, 0, size));
-      a_.mov(env(DOPPEL_ENV(value)), host::rcx);
-      keep_islands_in_reach();
-      write_stack(size);
-      a_.lea(host::r11, host::ptr(host::r11, host::rcx));
+      if (!load_value(source)) return Next::Untranslated;
+      a_.lea(host::r11, write_stack().operand(8));
       a_.mov(host::rcx, env(DOPPEL_ENV(value)));
       a_.mov(Mem(host::r11, 0, size), reg(kHostRcx, size));
+      kept_ = AccessGroups::kNone;
       break;
     }
     default:
@@ -177,15 +193,11 @@ Emitter::Next Emitter::pop(const SourceInsn& source) {
   const isa::Operand& operand = source.insn.op[0];
   const unsigned size = stack_size();
   if (operand.kind != OperandKind::Gpr) return Next::Untranslated;
-  const Label retry = a_.newLabel();
-  a_.bind(retry);
-  HostReg linear = kHostR10;
-  if (!mode_.code_64) a_.mov(reg(linear = kHostR11, 4), host::r10d);
-  look_up(linear, size, Kind::Read, true, retry);
-  const Mem top(reg(linear, 8), host::rcx, 0, 0, size);
+  const Mem top = read_stack(x86::kRsp).operand(size);
   if (is_slot(operand.reg)) {
     a_.mov(host::rcx, top);
     a_.mov(slot(operand.reg), host::rcx);
+    kept_ = AccessGroups::kNone;
   } else {
     a_.mov(reg(host_of(operand.reg), size), top);
   }
@@ -195,16 +207,13 @@ Emitter::Next Emitter::pop(const SourceInsn& source) {
 
 void Emitter::leave() {
   const unsigned size = stack_size();
-  const Label retry = a_.newLabel();
-  a_.bind(retry);
-  a_.mov(reg(kHostR11, size), reg(x86::kRbp, size));
-  look_up(kHostR11, size, Kind::Read, true, retry);
-  a_.mov(reg(x86::kRbp, size), Mem(host::r11, host::rcx, 0, 0, size));
-  a_.lea(reg(kHostR10, size), host::ptr(host::r11, static_cast<std::int32_t>(size)));
+  const Access at = read_stack(x86::kRbp);
+  a_.lea(reg(kHostR10, size), host::ptr(reg(at.linear, 8), static_cast<std::int32_t>(size)));
+  a_.mov(reg(x86::kRbp, size), at.operand(size));
 }
 
-/// Leaves the operand of an indirect branch in Env::value.
-bool Emitter::load_branch_target(const SourceInsn& source) {
+/// Leaves the operand of a push or an indirect branch in Env::value.
+bool Emitter::load_value(const SourceInsn& source) {
   const isa::Operand& operand = source.insn.op[0];
   const unsigned size = stack_size();
   if (operand.kind == OperandKind::Gpr) {
@@ -214,11 +223,12 @@ bool Emitter::load_branch_target(const SourceInsn& source) {
       a_.mov(reg(kHostRcx, size), reg(host_of(operand.reg), size));
     }
   } else {
-    Access at{};
+    Access at;
     if (operand.kind != OperandKind::Memory || !access(source, size, Kind::Read, true, at)) return false;
-    a_.mov(reg(kHostRcx, size), Mem(reg(at.linear, 8), host::rcx, 0, 0, size));
+    a_.mov(reg(kHostRcx, size), at.operand(size));
   }
   a_.mov(env(DOPPEL_ENV(value)), host::rcx);
+  held_ = kept_ = AccessGroups::kNone;
   keep_islands_in_reach();
   return true;
 }
@@ -227,13 +237,18 @@ Emitter::Next Emitter::call(const SourceInsn& source) {
   const isa::Operand& operand = source.insn.op[0];
   const unsigned size = stack_size();
   const bool relative = operand.kind == OperandKind::Relative;
-  if (!relative && !load_branch_target(source)) return Next::Untranslated;
+  if (!relative && !load_value(source)) return Next::Untranslated;
   const std::int64_t target = std::int64_t{next_offset_} + static_cast<std::int64_t>(source.insn.imm[0]);
   const bool linked = relative && linkable(target);
-  write_stack(size);
-  a_.lea(host::r11, host::ptr(host::r11, host::rcx));
-  load_linear(host::rcx, next_offset_);
-  a_.mov(Mem(host::r11, 0, size), reg(kHostRcx, size));
+  const Access at = write_stack();
+  if (at.linear == kHostR11) {
+    a_.lea(host::r11, at.operand(8));
+    load_linear(host::rcx, next_offset_);
+    a_.mov(Mem(host::r11, 0, size), reg(kHostRcx, size));
+  } else {
+    load_linear(host::r11, next_offset_);
+    a_.mov(at.operand(size), reg(kHostR11, size));
+  }
   a_.lea(reg(kHostR10, size), host::ptr(host::r10, -static_cast<std::int32_t>(size)));
   keep_islands_in_reach();
   if (linked) {
@@ -252,12 +267,7 @@ Emitter::Next Emitter::call(const SourceInsn& source) {
 
 Emitter::Next Emitter::ret(const SourceInsn& source) {
   const unsigned size = stack_size();
-  const Label retry = a_.newLabel();
-  a_.bind(retry);
-  HostReg linear = kHostR10;
-  if (!mode_.code_64) a_.mov(reg(linear = kHostR11, 4), host::r10d);
-  look_up(linear, size, Kind::Read, true, retry);
-  a_.mov(reg(kHostRcx, size), Mem(reg(linear, 8), host::rcx, 0, 0, size));
+  a_.mov(reg(kHostRcx, size), read_stack(x86::kRsp).operand(size));
   const bool more = source.insn.operand_count != 0 && source.insn.op[0].kind == OperandKind::Immediate;
   const std::int32_t released = static_cast<std::int32_t>(size + (more ? source.insn.imm[0] & 0xFFFF : 0));
   a_.lea(reg(kHostR10, size), host::ptr(host::r10, released));
@@ -271,7 +281,7 @@ Emitter::Next Emitter::jump(const SourceInsn& source) {
     jump_to(std::int64_t{next_offset_} + static_cast<std::int64_t>(source.insn.imm[0]));
     return Next::End;
   }
-  if (!load_branch_target(source)) return Next::Untranslated;
+  if (!load_value(source)) return Next::Untranslated;
   a_.mov(host::rcx, env(DOPPEL_ENV(value)));
   look_up_jump();
   return Next::End;

@@ -134,13 +134,13 @@ bool Emitter::write_host(const SourceInsn& source) {
     r11_free = at.linear != kHostR11;
     if (high) {
       // AH and its like go with no register that needs REX.
-      a_.lea(host::rcx, host::ptr(reg(at.linear, 8), host::rcx));
+      a_.lea(host::rcx, at.operand(8));
       operands.memory = {kHostRcx, kNoHostReg, 0};
     }
   }
   const auto free_rcx = [&] {
     if (rcx_free) return;
-    a_.lea(host::r11, host::ptr(reg(operands.memory.base, 8), host::rcx));
+    a_.lea(host::r11, host::ptr(reg(operands.memory.base, 8), host::rcx, 0, operands.memory.displacement));
     operands.memory = {kHostR11, kNoHostReg, 0};
     rcx_free = true;
     r11_free = false;
@@ -223,6 +223,8 @@ bool Emitter::write_host(const SourceInsn& source) {
   std::array<std::byte, kMaxReencoded> bytes;
   const std::size_t length = reencode(source, operands, bytes);
   if (length == 0) return false;
+  if (memory == nullptr) kept_ = held_;
+  if (lent != 0 || (high && memory != nullptr)) kept_ = AccessGroups::kNone;
   for (std::size_t i = 0; i < lent; ++i) {
     if (loans[i].load) load_gpr(reg(loans[i].host, 8), loans[i].guest);
   }

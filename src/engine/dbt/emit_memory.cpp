@@ -93,12 +93,9 @@ void Emitter::check_crossing(HostReg linear, unsigned size) {
   a_.bind(inside);
 }
 
-/// Leaves the distance from linear to host address in rcx. `crosses`: the access need not be aligned.
-void Emitter::look_up(HostReg linear, unsigned size, Kind kind, bool crosses, const Label& retry) {
-  const Gp address = reg(linear, 8);
-  if (crosses && size > 1) check_crossing(linear, size);
-  keep_islands_in_reach();
-  a_.pext(host::rcx, address, env(DOPPEL_ENV(page_number_mask)));
+/// Loads the page's entry of the read or write table into rcx.
+void Emitter::load_entry(HostReg linear, Kind kind) {
+  a_.pext(host::rcx, reg(linear, 8), env(DOPPEL_ENV(page_number_mask)));
   if (kind == Kind::Read) {
     a_.mov(host::rcx, host::qword_ptr(host::rsp, host::rcx, 3, Views::kReadTable));
   } else {
@@ -106,6 +103,13 @@ void Emitter::look_up(HostReg linear, unsigned size, Kind kind, bool crosses, co
     entry.setSegment(host::gs);
     a_.mov(host::rcx, entry);
   }
+}
+
+/// Leaves the distance from linear to host address in rcx. `crosses`: the access need not be aligned.
+void Emitter::look_up(HostReg linear, unsigned size, Kind kind, bool crosses, const Label& retry) {
+  if (crosses && size > 1) check_crossing(linear, size);
+  keep_islands_in_reach();
+  load_entry(linear, kind);
   const Label island = a_.newLabel();
   a_.short_().jecxz(host::rcx, island);
   const auto resume = static_cast<std::uint32_t>(a_.code()->labelOffset(retry));
@@ -113,11 +117,69 @@ void Emitter::look_up(HostReg linear, unsigned size, Kind kind, bool crosses, co
                       linear, a_.offset()});
 }
 
+/// Looks the page of a whole group up. Where it is in two, or not all may be done yet that the group does, the rest of
+/// the block is left to one without groups.
+void Emitter::establish(const AccessGroups::Member& member, HostReg base) {
+  const AccessGroups::Group& group = groups_.group(member.group);
+  keep_islands_in_reach();
+  a_.lea(host::r11, host::ptr(reg(base, 8), member.low));
+  const Label inside = a_.newLabel(), split = a_.newLabel();
+  a_.pext(host::ecx, host::r11d, env(DOPPEL_ENV(page_offset_mask), 4));
+  a_.lea(host::ecx, host::ptr(host::rcx, group.bytes - 1));
+  a_.pext(host::ecx, host::ecx, env(DOPPEL_ENV(page_carry_mask), 4));
+  a_.short_().jecxz(host::rcx, inside);
+  a_.bind(split);
+  SideExit exit;
+  exit.entry = a_.newLabel();
+  exit.linked = true;
+  exit.reason = ExitReason::Split;
+  exit.site = add_site();
+  a_.long_().jmp(exit.entry);
+  sites_[exit.site].jump = static_cast<std::uint32_t>(a_.offset());
+  side_exits_.push_back(exit);
+  a_.bind(inside);
+  load_entry(kHostR11, group.writes ? Kind::Write : Kind::Read);
+  a_.short_().jecxz(host::rcx, split);
+  a_.mov(env(DOPPEL_ENV(group) + 8 * member.group), host::rcx);
+  keep_islands_in_reach();
+  established_.set(member.group);
+}
+
+/// An access of a group, off a guest register or, as with isa::kRipRegister, off the block's page.
+Emitter::Access Emitter::grouped(const AccessGroups::Member& member, unsigned base, std::int32_t displacement) {
+  HostReg linear = kHostR11;
+  const auto load_base = [&] {
+    if (base == isa::kRipRegister) {
+      load_linear(host::r11, 0);
+    } else if (is_slot(base)) {
+      a_.mov(host::r11, slot(base));
+    } else {
+      linear = host_of(base);
+    }
+  };
+  load_base();
+  if (!established_.test(member.group)) {
+    establish(member, linear);
+    if (linear == kHostR11) load_base();
+  } else if (held_ != member.group) {
+    a_.mov(host::rcx, env(DOPPEL_ENV(group) + 8 * member.group));
+  }
+  kept_ = member.group;
+  return {linear, displacement};
+}
+
 bool Emitter::access(const SourceInsn& source, unsigned size, Kind kind, bool crosses, Access& out) {
+  if (const AccessGroups::Member member = groups_.memory(index_); member.group != AccessGroups::kNone) {
+    const isa::MemoryOperand& mem = source.insn.mem;
+    const std::int64_t from = mem.base == isa::kRipRegister ? next_offset_ : 0;
+    out = grouped(member, mem.base, static_cast<std::int32_t>(mem.displacement + from));
+    return true;
+  }
   const Label retry = a_.newLabel();
   a_.bind(retry);
   if (!linear_address(source, out.linear)) return false;
   look_up(out.linear, size, kind, crosses, retry);
+  out.displacement = 0;
   return true;
 }
 

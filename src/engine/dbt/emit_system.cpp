@@ -77,8 +77,7 @@ Emitter::Next Emitter::system(const SourceInsn& source, const SourceInsn* follow
 void Emitter::push_flags() {
   constexpr unsigned kOfToBit11 = 32 - 11;
   const unsigned size = stack_size();
-  write_stack(size);
-  a_.lea(host::r11, host::ptr(host::r11, host::rcx));
+  a_.lea(host::r11, write_stack().operand(8));
   a_.mov(env(DOPPEL_ENV(value)), host::rax);
   a_.lahf();
   a_.seto(host::al);

@@ -1,5 +1,7 @@
 #include "engine/dbt/emitter.h"
 
+#include <utility>
+
 #include "isa/op_table.h"
 #include "isa/system.h"
 
@@ -32,8 +34,8 @@ bool touches_fpu(const isa::Insn& insn, OpClass op_class) {
 }  // namespace
 
 Emitter::Emitter(asmjit::x86::Assembler& assembler, const Trampolines& trampolines, const BlockMode& mode,
-                 std::uint32_t first_site)
-    : a_(assembler), trampolines_(trampolines), mode_(mode), first_site_(first_site) {}
+                 const AccessGroups& groups, std::uint32_t first_site)
+    : a_(assembler), trampolines_(trampolines), mode_(mode), groups_(groups), first_site_(first_site) {}
 
 Emitter::Mem Emitter::env(std::int32_t offset, std::uint32_t size) {
   return Mem(host::rsp, offset, size);
@@ -119,7 +121,7 @@ void Emitter::call_unnumbered(const std::byte* trampoline, std::uint32_t site) {
 namespace {
 constexpr std::size_t kShortReach = 127;
 constexpr std::size_t kIslandBytes = 9;
-constexpr std::size_t kMostAhead = 56;  // bytes that may be written between two looks at the islands
+constexpr std::size_t kMostAhead = 72;  // bytes that may be written between two looks at the islands
 }  // namespace
 
 /// JRCXZ reaches 127 bytes: its targets are written in time, with a jump around them.
@@ -157,6 +159,7 @@ void Emitter::poll() {
 void Emitter::need_fpu() {
   if (fpu_known_) return;
   fpu_known_ = true;
+  held_ = AccessGroups::kNone;
   keep_islands_in_reach();
   const std::uint32_t site = add_site(static_cast<std::uint32_t>(a_.offset()));
   a_.mov(host::rcx, env(DOPPEL_ENV(fpu_loaded)));
@@ -187,6 +190,7 @@ std::uint32_t Emitter::verify_second_page(const SourceInsn& source) {
 Emitter::Next Emitter::instruction(const SourceInsn& source, const SourceInsn* following) {
   page_offset_ = source.offset;
   next_offset_ = static_cast<std::uint16_t>(source.offset + source.insn.length);
+  held_ = std::exchange(kept_, AccessGroups::kNone);
   keep_islands_in_reach();
   const std::size_t first_site = sites_.size();
   Next next = Next::Untranslated;
@@ -204,6 +208,11 @@ Emitter::Next Emitter::instruction(const SourceInsn& source, const SourceInsn* f
     case OpClass::Undefined:
       break;
   }
+  // C++ may have come in between.
+  if (next == Next::Untranslated || op_class == OpClass::System) {
+    established_.reset();
+    kept_ = AccessGroups::kNone;
+  }
   if (next == Next::Untranslated) {
     call_out(ExitReason::Interpret, add_site());
     if (goes_on(source.insn, op_class)) next = Next::Continue;
@@ -216,6 +225,7 @@ Emitter::Next Emitter::instruction(const SourceInsn& source, const SourceInsn* f
       sites_[i].touches_fpu = touches_fpu(source.insn, op_class);
     }
   }
+  ++index_;
   return next;
 }
 
@@ -232,7 +242,7 @@ void Emitter::finish() {
     page_offset_ = site.page_offset;
     if (exit.linked) {
       site.resume = static_cast<std::uint32_t>(a_.offset());
-      call_out(ExitReason::Chain, exit.site);
+      call_out(exit.reason, exit.site);
     } else {
       jump_to(exit.target);
       emit_islands();

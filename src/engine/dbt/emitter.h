@@ -3,10 +3,12 @@
 #include <asmjit/x86.h>
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "engine/dbt/access_groups.h"
 #include "engine/dbt/block.h"
 #include "engine/dbt/env.h"
 #include "engine/dbt/reencoder.h"
@@ -30,7 +32,7 @@ struct BlockMode {
 class Emitter {
  public:
   Emitter(asmjit::x86::Assembler& assembler, const Trampolines& trampolines, const BlockMode& mode,
-          std::uint32_t first_site);
+          const AccessGroups& groups, std::uint32_t first_site);
 
   enum class Next : std::uint8_t {
     Continue,
@@ -55,10 +57,12 @@ class Emitter {
   using Label = asmjit::Label;
 
   enum class Kind : std::uint8_t { Read, Write };
-  /// A memory operand whose page has been looked up: linear address, and what makes it the host's.
+  /// A memory operand whose page has been looked up: linear address, and what makes it the host's in rcx.
   struct Access {
-    HostReg linear;
-    HostMemory memory() const { return {linear, kHostRcx, 0}; }
+    HostReg linear = kNoHostReg;
+    std::int32_t displacement = 0;
+    HostMemory memory() const { return {linear, kHostRcx, displacement}; }
+    Mem operand(unsigned size) const { return Mem(reg(linear, 8), asmjit::x86::rcx, 0, displacement, size); }
   };
 
   // emitter.cpp: what all share.
@@ -84,6 +88,10 @@ class Emitter {
   bool access(const SourceInsn& source, unsigned size, Kind kind, bool crosses, Access& out);
   void check_crossing(HostReg linear, unsigned size);
   void look_up(HostReg linear, unsigned size, Kind kind, bool crosses, const Label& retry);
+  void load_entry(HostReg linear, Kind kind);
+  Access grouped(const AccessGroups::Member& member, unsigned base, std::int32_t displacement);
+  void establish(const AccessGroups::Member& member, HostReg base);
+  Access read_stack(unsigned base);
 
   // emit_host.cpp: instructions that the host executes.
   Next host(const SourceInsn& source);
@@ -104,20 +112,25 @@ class Emitter {
   Next call(const SourceInsn& source);
   Next ret(const SourceInsn& source);
   Next jump(const SourceInsn& source);
-  bool load_branch_target(const SourceInsn& source);
+  bool load_value(const SourceInsn& source);
   void jump_to(std::int64_t page_offset);
   void chain(std::int64_t target);
   void set_target(Site& site, std::int64_t target) const;
   bool linkable(std::int64_t target) const;
   void look_up_jump();
-  void write_stack(unsigned size);
+  Access write_stack();
   unsigned stack_size() const { return mode_.code_64 ? 8 : 4; }
 
   asmjit::x86::Assembler& a_;
   const Trampolines& trampolines_;
   const BlockMode& mode_;
+  const AccessGroups& groups_;
   const std::uint32_t first_site_;
   std::vector<Site> sites_;
+  std::size_t index_ = 0;  ///< of the instruction under way
+  std::bitset<AccessGroups::kMost> established_;
+  /// The group whose distance is in rcx: before the instruction under way, and after what has been written of it.
+  std::uint8_t held_ = AccessGroups::kNone, kept_ = AccessGroups::kNone;
   std::uint16_t page_offset_ = 0;  ///< of the instruction under way
   std::uint16_t next_offset_ = 0;
   bool fpu_known_ = false;
@@ -131,12 +144,13 @@ class Emitter {
     std::size_t branch_at;
   };
   std::vector<Island> islands_;
-  /// A conditional branch's way out.
+  /// A way out that is rarely taken: a conditional branch's, or a split group's.
   struct SideExit {
     Label entry;
     std::uint32_t site = 0;
     std::int64_t target = 0;
     bool linked = false;
+    ExitReason reason = ExitReason::Chain;
   };
   std::vector<SideExit> side_exits_;
 };

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/dbt/access_groups.h"
+
 namespace doppel::engine::dbt {
 
 /// Why translated code came back to C++.
@@ -17,6 +19,7 @@ enum class ExitReason : std::uint32_t {
   WriteMiss,         ///< … nor in the write table
   Remapped,          ///< the instruction crosses into a page that may be another one by now
   Crossing,          ///< an access that does not stay inside its page
+  Split,             ///< a group of accesses is not in one page, or may not all be made yet
   Attention,         ///< the attention word is not zero
   LoadFpu,           ///< the guest's x87 state is wanted in the host's registers
   HostFault,         ///< the host's processor raised an exception at Env::fault_pc
@@ -28,7 +31,7 @@ inline constexpr std::size_t kExitReasons = static_cast<std::size_t>(ExitReason:
 /// three addresses, one below the read table of each view (views.h). Belongs to the vCPU's thread; its layout is known
 /// to the emitter.
 struct Env {
-  std::array<std::uint64_t, 7> below;  ///< keeps `slot` on a cache line of its own
+  std::array<std::uint64_t, AccessGroups::kMost> group;  ///< distances from linear to host address
   std::uint64_t return_address;        ///< where a CALL in the code cache leaves it
 
   std::array<std::uint64_t, 3> slot;            ///< guest r9, r10, r11

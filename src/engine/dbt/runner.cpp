@@ -21,7 +21,7 @@ using interp::Mode;
 using x86::Access;
 using x86::LinearAddress;
 
-constexpr std::uint32_t kNumericError = 1 << 12;  // beside the bits of interp::Mode
+constexpr std::uint32_t kNumericError = 1 << 12, kPlain = 1 << 13;  // beside the bits of interp::Mode
 constexpr std::array<unsigned, 3> kLargeShifts{21, 22, 30};
 
 std::uint64_t large_mark(LinearAddress address, unsigned shift) {
@@ -209,7 +209,7 @@ std::optional<Exit> Runner::run_translated() {
 
 std::optional<Exit> Runner::run_observed() {
   const LinearAddress rip = cpu_.state.rip;
-  const Block* block = block_at(rip);
+  const Block* block = block_at(rip, std::exchange(plain_next_, false));
   if (block == nullptr) return std::exchange(exit_, std::nullopt);
   save_fpu();
   BlockObserver::Next next = BlockObserver::Next::Again;
@@ -300,7 +300,7 @@ const std::byte* Runner::code_at(std::uint64_t rip) {
   return block->code;
 }
 
-Block* Runner::block_at(std::uint64_t rip) {
+Block* Runner::block_at(std::uint64_t rip, bool plain) {
   const Mode mode = interpreter_->mode();
   const bool user = mode.has(Mode::kUser);
   if (jump_mode_[user] != mode.key) {
@@ -313,24 +313,25 @@ Block* Runner::block_at(std::uint64_t rip) {
     exit_ = interpreter_->deliver(*page.fault);
     return nullptr;
   }
-  Block* block = page.host == nullptr ? nullptr : translate_block(rip, page);
+  Block* block = page.host == nullptr ? nullptr : translate_block(rip, page, plain);
   if (block == nullptr) {
     interpret_next_ = true;
     return nullptr;
   }
   if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(rip, page.page_shift));
   target_is_global_ = page.global;
-  if (observer_ == nullptr) views_->jumps(user).put(rip, block->code, page.physical, page.global);
+  if (observer_ == nullptr && !plain) views_->jumps(user).put(rip, block->code, page.physical, page.global);
   return block;
 }
 
-Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage& page) {
+Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage& page, bool plain) {
   memory::GuestMemory& memory = cpu_.ports.memory;
   const std::uint64_t offset = linear & (memory::kPageSize - 1);
   const memory::GuestPhysical physical = page.physical + offset;
   Mode mode = interpreter_->mode();
   const bool numeric_error = (cpu_.state.cr0 & x86::cr0::kNe) != 0;
   if (numeric_error) mode.key |= kNumericError;
+  if (plain) mode.key |= kPlain;
   if (Block* known = cache_.find(physical, mode.key, linear)) return known;
 
   if (cache_.room(Translator::kMaxCode) == nullptr) {
@@ -345,7 +346,7 @@ Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage&
     shared_.writers.protect(*this, page.physical);
   };
   const std::span<const std::byte> bytes(page.host + offset, memory::kPageSize - offset);
-  const Translator::Source source{bytes, physical, linear, mode, numeric_error, page.global};
+  const Translator::Source source{bytes, physical, linear, mode, numeric_error, page.global, plain};
   Block* block = translator_.translate(source, announce);
   if (block == nullptr && bytes.size() < isa::kMaxInsnLength) block = translate_crossing(source);
   if (code.generation(index) == generation) return block;
@@ -417,6 +418,8 @@ const std::byte* Runner::handle_exit() {
   switch (reason) {
     case ExitReason::Chain:
       return chained(number);
+    case ExitReason::Split:
+      return split(number);
     case ExitReason::Remapped:
       return remapped(site);
     case ExitReason::LoadFpu:
@@ -490,6 +493,21 @@ const std::byte* Runner::chained(std::uint32_t number) {
   if (target == nullptr) return nullptr;
   const bool lasting = site.far_target == 0 || target_is_global_;
   if (lasting && cache_.stats().flushes == flushes && cache_.stats().dropped == dropped) cache_.link(number, target);
+  return target->code;
+}
+
+/// The rest of a block one of whose groups of accesses is in two pages.
+const std::byte* Runner::split(std::uint32_t number) {
+  const Site site = cache_.site(number);
+  stop_at(*site.block, site.page_offset);
+  if (observer_ != nullptr) {
+    plain_next_ = true;
+    return nullptr;
+  }
+  const CodeCache::Stats before = cache_.stats();
+  Block* target = block_at(cpu_.state.rip, true);
+  if (target == nullptr) return nullptr;
+  if (cache_.stats().flushes == before.flushes && cache_.stats().dropped == before.dropped) cache_.link(number, target);
   return target->code;
 }
 
@@ -572,7 +590,7 @@ nlohmann::json Runner::stats() const {
   json["write_fills"] = stats_.write_fills;
   constexpr std::array<const char*, kExitReasons> kReasons{"lookup",    "chain",      "interpret", "interpret_and_look",
                                                            "read_miss", "write_miss", "remapped",  "crossing",
-                                                           "attention", "load_fpu",   "host_fault"};
+                                                           "split",     "attention", "load_fpu",   "host_fault"};
   for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
   return json;
 }

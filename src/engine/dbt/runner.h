@@ -71,8 +71,8 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   bool translatable() const;
 
   const std::byte* code_at(std::uint64_t rip);
-  Block* block_at(std::uint64_t rip);
-  Block* translate_block(std::uint64_t linear, const x86::Mmu::EnginePage& page);
+  Block* block_at(std::uint64_t rip, bool plain = false);
+  Block* translate_block(std::uint64_t linear, const x86::Mmu::EnginePage& page, bool plain);
   Block* translate_crossing(const Translator::Source& first);
   std::optional<x86::Mmu::EnginePage> page_behind(std::uint64_t linear);
 
@@ -81,6 +81,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   const std::byte* interpreted(const Site& site);
   const std::byte* looked_up();
   const std::byte* chained(std::uint32_t site);
+  const std::byte* split(std::uint32_t number);
   const std::byte* remapped(const Site& site);
   const std::byte* missed(const Site& site, x86::Access access);
   void host_fault();
@@ -109,6 +110,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   std::uint64_t write_table_ = 0;             ///< what gs points to
   bool target_is_global_ = false;             ///< the page that block_at() found
   bool interpret_next_ = false;               ///< the instruction at RIP is not to be translated
+  bool plain_next_ = false;                   ///< it is to be, but without groups of accesses
   std::optional<Exit> exit_;                  ///< a delivery in handle_exit has ended run()
   /// Pages larger than 4 KiB, pieces of which may be in the tables: address shifted, and the shift above it.
   std::unordered_set<std::uint64_t> large_pages_;

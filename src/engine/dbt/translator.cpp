@@ -103,10 +103,11 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   block->second_page = source.second_page;
   const auto first_offset = static_cast<std::uint16_t>(source.physical & (memory::kPageSize - 1));
   const BlockMode mode = block_mode(source);
-  Emitter emitter(assembler, trampolines_, mode, cache_.next_site());
 
   read(source, announce);
   if (insns_.empty()) return nullptr;
+  const AccessGroups groups = source.plain || !mode.code_64 ? AccessGroups() : AccessGroups(insns_);
+  Emitter emitter(assembler, trampolines_, mode, groups, cache_.next_site());
   Emitter::Next next = Emitter::Next::Continue;
   if (block->second_page != Block::kNone) block->verified = emitter.verify_second_page(insns_.front());
   for (std::size_t i = 0; i < insns_.size() && next == Emitter::Next::Continue; ++i) {

@@ -28,6 +28,7 @@ class Translator {
     interp::Mode mode;
     bool numeric_error;  ///< CR0.NE
     bool global;         ///< the page is
+    bool plain = false;  ///< each access is looked up by itself
     /// The second page of an instruction that crosses, of which alone the block is made; else Block::kNone.
     memory::GuestPhysical second_page = Block::kNone;
   };
