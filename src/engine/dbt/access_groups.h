@@ -13,7 +13,7 @@ namespace doppel::engine::dbt {
 /// One look-up of their common page serves them all, if they have one.
 class AccessGroups {
  public:
-  static constexpr unsigned kMost = 7;  ///< of one block
+  static constexpr unsigned kMost = 10;  ///< of one block
   static constexpr std::uint8_t kNone = 0xFF;
 
   /// One access's membership.

@@ -107,7 +107,7 @@ void Emitter::jump_to(std::int64_t target) {
     if (target <= page_offset_) poll();
     return chain(target);
   }
-  load_linear(host::rcx, target);
+  load_linear(host::r11, target);
   look_up_jump();
 }
 
@@ -122,11 +122,26 @@ void Emitter::chain(std::int64_t target) {
   call_out(ExitReason::Chain, site);
 }
 
-/// To the guest address in rcx. Finds nothing while something waits for the vCPU, so it needs no poll().
+/// To the guest address in r11. Finds nothing while something waits for the vCPU, so it needs no poll().
 void Emitter::look_up_jump() {
   keep_islands_in_reach();
-  call_unnumbered(trampolines_.look_up[mode_.user ? 1 : 0], add_site());
-  a_.jmp(host::r11);
+  const auto field = [this](std::size_t offset) {
+    return Mem(host::rsp, host::rcx, 3, Views::jump_table(mode_.user) + static_cast<std::int32_t>(offset), 8);
+  };
+  const Label found = a_.newLabel();
+  a_.pdep(host::rcx, host::r11, env(DOPPEL_ENV(jump_mask)));
+  a_.mov(host::rcx, field(offsetof(JumpTable::Entry, negated_address)));
+  a_.lea(host::rcx, host::ptr(host::rcx, host::r11));
+  a_.short_().jecxz(host::rcx, found);
+  call_unnumbered(trampolines_.not_found, add_site());
+  a_.bind(found);
+  a_.pdep(host::rcx, host::r11, env(DOPPEL_ENV(found_mask)));
+  if (mode_.user) {
+    a_.pext(host::r11, host::r11, env(DOPPEL_ENV(page_mask)));
+    a_.pdep(host::r11, host::r11, env(DOPPEL_ENV(page_mask)));
+    a_.mov(env(DOPPEL_ENV(page_base)), host::r11);
+  }
+  a_.jmp(field(offsetof(JumpTable::Entry, code)));
 }
 
 /// Looks up the place below the stack pointer. Its linear address is in r11, or off r10.
@@ -175,7 +190,9 @@ Emitter::Next Emitter::push(const SourceInsn& source) {
       a_.mov(write_stack().operand(size), static_cast<std::int32_t>(source.insn.imm[operand.reg]));
       break;
     case OperandKind::Memory: {
-      if (!load_value(source)) return Next::Untranslated;
+      if (!load_operand(source)) return Next::Untranslated;
+      a_.mov(env(DOPPEL_ENV(value)), host::r11);
+      held_ = kept_;
       a_.lea(host::r11, write_stack().operand(8));
       a_.mov(host::rcx, env(DOPPEL_ENV(value)));
       a_.mov(Mem(host::r11, 0, size), reg(kHostRcx, size));
@@ -212,23 +229,18 @@ void Emitter::leave() {
   a_.mov(reg(x86::kRbp, size), at.operand(size));
 }
 
-/// Leaves the operand of a push or an indirect branch in Env::value.
-bool Emitter::load_value(const SourceInsn& source) {
+/// Loads the operand of a push or an indirect branch into r11.
+bool Emitter::load_operand(const SourceInsn& source) {
   const isa::Operand& operand = source.insn.op[0];
   const unsigned size = stack_size();
   if (operand.kind == OperandKind::Gpr) {
-    if (is_slot(operand.reg)) {
-      a_.mov(host::rcx, slot(operand.reg));
-    } else {
-      a_.mov(reg(kHostRcx, size), reg(host_of(operand.reg), size));
-    }
-  } else {
-    Access at;
-    if (operand.kind != OperandKind::Memory || !access(source, size, Kind::Read, true, at)) return false;
-    a_.mov(reg(kHostRcx, size), at.operand(size));
+    load_gpr(host::r11, operand.reg);
+    if (size == 4) a_.mov(host::r11d, host::r11d);
+    return true;
   }
-  a_.mov(env(DOPPEL_ENV(value)), host::rcx);
-  held_ = kept_ = AccessGroups::kNone;
+  Access at;
+  if (operand.kind != OperandKind::Memory || !access(source, size, Kind::Read, true, at)) return false;
+  a_.mov(reg(kHostR11, size), at.operand(size));
   keep_islands_in_reach();
   return true;
 }
@@ -237,7 +249,14 @@ Emitter::Next Emitter::call(const SourceInsn& source) {
   const isa::Operand& operand = source.insn.op[0];
   const unsigned size = stack_size();
   const bool relative = operand.kind == OperandKind::Relative;
-  if (!relative && !load_value(source)) return Next::Untranslated;
+  const bool by_memory = operand.kind == OperandKind::Memory;
+  if (!relative && !by_memory && (operand.kind != OperandKind::Gpr || operand.reg == x86::kRsp))
+    return Next::Untranslated;
+  if (by_memory) {
+    if (!load_operand(source)) return Next::Untranslated;
+    a_.mov(env(DOPPEL_ENV(value)), host::r11);
+    held_ = kept_;
+  }
   const std::int64_t target = std::int64_t{next_offset_} + static_cast<std::int64_t>(source.insn.imm[0]);
   const bool linked = relative && linkable(target);
   const Access at = write_stack();
@@ -255,9 +274,11 @@ Emitter::Next Emitter::call(const SourceInsn& source) {
     chain(target);
   } else {
     if (relative) {
-      load_linear(host::rcx, target);
+      load_linear(host::r11, target);
+    } else if (by_memory) {
+      a_.mov(host::r11, env(DOPPEL_ENV(value)));
     } else {
-      a_.mov(host::rcx, env(DOPPEL_ENV(value)));
+      load_operand(source);
     }
     look_up_jump();
   }
@@ -267,7 +288,7 @@ Emitter::Next Emitter::call(const SourceInsn& source) {
 
 Emitter::Next Emitter::ret(const SourceInsn& source) {
   const unsigned size = stack_size();
-  a_.mov(reg(kHostRcx, size), read_stack(x86::kRsp).operand(size));
+  a_.mov(reg(kHostR11, size), read_stack(x86::kRsp).operand(size));
   const bool more = source.insn.operand_count != 0 && source.insn.op[0].kind == OperandKind::Immediate;
   const std::int32_t released = static_cast<std::int32_t>(size + (more ? source.insn.imm[0] & 0xFFFF : 0));
   a_.lea(reg(kHostR10, size), host::ptr(host::r10, released));
@@ -281,8 +302,7 @@ Emitter::Next Emitter::jump(const SourceInsn& source) {
     jump_to(std::int64_t{next_offset_} + static_cast<std::int64_t>(source.insn.imm[0]));
     return Next::End;
   }
-  if (!load_value(source)) return Next::Untranslated;
-  a_.mov(host::rcx, env(DOPPEL_ENV(value)));
+  if (!load_operand(source)) return Next::Untranslated;
   look_up_jump();
   return Next::End;
 }

@@ -95,7 +95,11 @@ void Emitter::check_crossing(HostReg linear, unsigned size) {
 
 /// Loads the page's entry of the read or write table into rcx.
 void Emitter::load_entry(HostReg linear, Kind kind) {
-  a_.pext(host::rcx, reg(linear, 8), env(DOPPEL_ENV(page_number_mask)));
+  // Bits 12 to 47, shifted by the low bits of rsp: faster than PEXT.
+  constexpr unsigned kTop = memory::kPageShift + DeltaTable::kIndexBits;
+  static_assert(64 - DeltaTable::kIndexBits == kEnvShift);
+  a_.rorx(host::rcx, reg(linear, 8), kTop);
+  a_.shrx(host::rcx, host::rcx, host::rsp);
   if (kind == Kind::Read) {
     a_.mov(host::rcx, host::qword_ptr(host::rsp, host::rcx, 3, Views::kReadTable));
   } else {

@@ -112,7 +112,7 @@ class Emitter {
   Next call(const SourceInsn& source);
   Next ret(const SourceInsn& source);
   Next jump(const SourceInsn& source);
-  bool load_value(const SourceInsn& source);
+  bool load_operand(const SourceInsn& source);
   void jump_to(std::int64_t page_offset);
   void chain(std::int64_t target);
   void set_target(Site& site, std::int64_t target) const;

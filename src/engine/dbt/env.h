@@ -27,23 +27,23 @@ enum class ExitReason : std::uint32_t {
 
 inline constexpr std::size_t kExitReasons = static_cast<std::size_t>(ExitReason::HostFault) + 1;
 
-/// What translated code addresses directly: the host's rsp points to `slot` while it runs. One per vCPU, visible at
-/// three addresses, one below the read table of each view (views.h). Belongs to the vCPU's thread; its layout is known
-/// to the emitter.
+/// What translated code addresses directly: the host's rsp points just below `slot` while it runs. One per vCPU,
+/// visible at three addresses, one below the read table of each view (views.h). Belongs to the vCPU's thread; its
+/// layout is known to the emitter.
 struct Env {
   std::array<std::uint64_t, AccessGroups::kMost> group;  ///< distances from linear to host address
-  std::uint64_t return_address;        ///< where a CALL in the code cache leaves it
+  std::array<std::byte, 16> called;                      ///< where a CALL in the code cache leaves its return address
 
   std::array<std::uint64_t, 3> slot;            ///< guest r9, r10, r11
-  std::uint64_t page_number_mask;               ///< of PEXT: an address to its index in a table
-  std::uint64_t page_offset_mask;               ///< … to the offset in its page
+  std::uint64_t page_offset_mask;               ///< of PEXT: an address to the offset in its page
   std::uint64_t page_carry_mask;                ///< … to whether such an offset has left the page
   std::array<std::uint32_t, 4> alignment_mask;  ///< … to what keeps it from being aligned to 2, 4, 8 bytes
   std::uint64_t bit_mask_32, bit_mask_64;       ///< … of a bit number to what counts in an operand of so many bits
-  /// … to the index in the jump table; 0 while something waits for the vCPU, so that look-ups find nothing and loops
-  /// end.
+  /// Of PDEP: an address to its place in the jump table; 0 while something waits for the vCPU, so that look-ups find
+  /// nothing and loops end.
   std::atomic<std::uint64_t> jump_mask;
   std::uint64_t found_mask;  ///< the same without that, for what has been found
+  std::uint64_t page_mask;   ///< of PEXT and PDEP: what an address shares with its page
   std::uint64_t page_base;   ///< linear address of the page of the running block, in user code
   std::uint64_t fs_base, gs_base, kernel_gs_base;
   std::uint64_t mappings;  ///< counts the flushes of the TLB
@@ -64,8 +64,14 @@ struct Env {
   const void* fault_resume;  ///< where the signal handler sends a fault
 };
 
+/// Where in it the host's rsp points to. Its low six bits are a shift count that tables are indexed with.
+inline constexpr std::size_t kEnvAnchor = offsetof(Env, slot) - 4;
+inline constexpr unsigned kEnvShift = 28;
+static_assert(kEnvAnchor % 64 == kEnvShift && offsetof(Env, called) + 4 == kEnvAnchor - 8);
+
 /// Distance of a field from the host's rsp.
-#define DOPPEL_ENV(field) \
-  static_cast<std::int32_t>(offsetof(::doppel::engine::dbt::Env, field) - offsetof(::doppel::engine::dbt::Env, slot))
+#define DOPPEL_ENV(field)                                                   \
+  (static_cast<std::int32_t>(offsetof(::doppel::engine::dbt::Env, field)) - \
+   static_cast<std::int32_t>(::doppel::engine::dbt::kEnvAnchor))
 
 }  // namespace doppel::engine::dbt

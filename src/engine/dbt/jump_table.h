@@ -19,15 +19,15 @@ namespace doppel::engine::dbt {
 /// the other. Valid for one mode. The vCPU's thread.
 class JumpTable {
  public:
-  static constexpr unsigned kBits = 16, kLowestBit = 1;
+  static constexpr unsigned kBits = 17;
   static constexpr std::size_t kEntries = std::size_t{1} << kBits;
-  static constexpr std::uint64_t kMask = (kEntries - 1) << kLowestBit;
 
-  struct alignas(32) Entry {
+  struct alignas(16) Entry {
     std::uint64_t negated_address;
     const void* code;
-    std::uint64_t page_base;
   };
+  /// Where PDEP puts the low bits of an address to make of them, in units of 8 bytes, its entry's place.
+  static constexpr std::uint64_t kPlaces = (kEntries - 1) * (sizeof(Entry) / 8);
   using Entries = std::array<Entry, kEntries>;
 
   /// Takes zeroed memory.
@@ -53,7 +53,7 @@ class JumpTable {
     if (last_->physical != physical_page) rename(linear_page, *last_, physical_page);
     last_->global = global;
     last_->slots.set(slot % kSlotsPerPage);
-    (*entries_)[slot] = {~address + 1, code, linear_page};
+    (*entries_)[slot] = {~address + 1, code};
   }
 
   void flush_all() {
@@ -100,7 +100,7 @@ class JumpTable {
   static constexpr std::uint64_t kNothing = std::uint64_t{1} << 62;
   static constexpr x86::LinearAddress kNoPage = 1;
   /// The addresses of a page share all of the slot's number but its low bits.
-  static constexpr std::size_t kSlotsPerPage = memory::kPageSize >> kLowestBit;
+  static constexpr std::size_t kSlotsPerPage = memory::kPageSize;
 
   /// A page that entries lead into, or did.
   struct Page {
@@ -109,13 +109,13 @@ class JumpTable {
     std::bitset<kSlotsPerPage> slots;  ///< that were filled
   };
 
-  static std::size_t slot_of(x86::LinearAddress address) { return (address & kMask) >> kLowestBit; }
+  static std::size_t slot_of(x86::LinearAddress address) { return address & (kEntries - 1); }
 
   void drop(x86::LinearAddress linear_page, const Page& page) {
     const std::size_t first = slot_of(linear_page);
     for (std::size_t i = page.slots._Find_first(); i < kSlotsPerPage; i = page.slots._Find_next(i)) {
       Entry& entry = (*entries_)[first + i];
-      if (entry.page_base == linear_page && first + i != 0) entry.negated_address = 0;
+      if (x86::Tlb::page_of(~entry.negated_address + 1) == linear_page && first + i != 0) entry.negated_address = 0;
     }
   }
   void rename(x86::LinearAddress linear_page, Page& page, memory::GuestPhysical physical) {

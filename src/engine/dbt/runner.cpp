@@ -29,13 +29,20 @@ std::uint64_t large_mark(LinearAddress address, unsigned shift) {
   return (address >> shift & ((std::uint64_t{1} << kShiftAt) - 1)) | std::uint64_t{shift} << kShiftAt;
 }
 
+/// The address behind the call that left translated code.
+const std::byte* called_from(const Env& env) {
+  const std::byte* address = nullptr;
+  std::memcpy(&address, &env.called[4], sizeof address);
+  return address;
+}
+
 void set_host_gs(std::uint64_t base) {
   asm volatile("wrgsbase %0" : : "r"(base));
 }
 
 /// The signal handler's part of a fault in translated code.
 bool leave_translated_code(isa::HostRegisters registers, std::uint64_t vector) {
-  auto* env = std::bit_cast<Env*>(registers[REG_RSP] - static_cast<long long>(offsetof(Env, slot)));
+  auto* env = std::bit_cast<Env*>(registers[REG_RSP] - static_cast<long long>(kEnvAnchor));
   env->fault_pc = static_cast<std::uint64_t>(registers[REG_RIP]);
   env->fault_vector = vector;
   registers[REG_RIP] = reinterpret_cast<long long>(env->fault_resume);
@@ -67,13 +74,13 @@ Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::uni
   cpu_.mmu.set_flush_listener(this);
   shared_.writers.add(*this, ports.attention);
   Env& env = views_->env();
-  env.page_number_mask = ((std::uint64_t{1} << DeltaTable::kIndexBits) - 1) << memory::kPageShift;
   env.page_offset_mask = memory::kPageSize - 1;
   env.page_carry_mask = memory::kPageSize;
   env.alignment_mask = {1, 3, 7, 0};
   env.bit_mask_32 = 31;
   env.bit_mask_64 = 63;
-  env.found_mask = JumpTable::kMask;
+  env.found_mask = JumpTable::kPlaces;
+  env.page_mask = ~std::uint64_t{memory::kPageSize - 1};
   ports.attention.set_doorbell(&env.jump_mask);
   env.state = &cpu_.state;
   env.fault_resume = trampolines_.host_fault;
@@ -249,7 +256,7 @@ void Runner::enter(const std::byte* code) {
   env.gs_base = cpu_.state.seg(x86::SegReg::Gs).base;
   env.kernel_gs_base = cpu_.state.kernel_gs_base;
   if (env.jump_mask.load(std::memory_order_relaxed) == 0) {
-    env.jump_mask.store(JumpTable::kMask, std::memory_order_seq_cst);
+    env.jump_mask.store(JumpTable::kPlaces, std::memory_order_seq_cst);
     if (cpu_.ports.attention.any()) env.jump_mask.store(0, std::memory_order_relaxed);
   }
   constexpr std::uint64_t kHidden = rflags::kVm | rflags::kRf | rflags::kIf | 0xFF;
@@ -408,12 +415,12 @@ const std::byte* Runner::handle_exit() {
     return nullptr;
   }
   if (reason == ExitReason::Lookup) return looked_up();
-  const auto* called_from = std::bit_cast<const std::byte*>(views_->env().return_address);
-  if (reason == ExitReason::ReadMiss) return missed(cache_.site_before(called_from), Access::Read);
-  if (reason == ExitReason::WriteMiss) return missed(cache_.site_before(called_from), Access::Write);
-  if (reason == ExitReason::Crossing) return interpreted(cache_.site_before(called_from));
+  const std::byte* const behind = called_from(views_->env());
+  if (reason == ExitReason::ReadMiss) return missed(cache_.site_before(behind), Access::Read);
+  if (reason == ExitReason::WriteMiss) return missed(cache_.site_before(behind), Access::Write);
+  if (reason == ExitReason::Crossing) return interpreted(cache_.site_before(behind));
   std::uint32_t number = 0;
-  std::memcpy(&number, called_from, sizeof number);
+  std::memcpy(&number, behind, sizeof number);
   const Site& site = cache_.site(number);
   switch (reason) {
     case ExitReason::Chain:
@@ -455,7 +462,7 @@ const std::byte* Runner::interpreted(const Site& site) {
 const std::byte* Runner::looked_up() {
   const std::uint64_t target = views_->env().target;
   if (interpreter_->mode().code_64() && !x86::is_canonical(target)) {
-    undo_branch(cache_.site_before(std::bit_cast<const std::byte*>(views_->env().return_address)));
+    undo_branch(cache_.site_before(called_from(views_->env())));
     return nullptr;
   }
   if (observer_ != nullptr) {
@@ -590,7 +597,7 @@ nlohmann::json Runner::stats() const {
   json["write_fills"] = stats_.write_fills;
   constexpr std::array<const char*, kExitReasons> kReasons{"lookup",    "chain",      "interpret", "interpret_and_look",
                                                            "read_miss", "write_miss", "remapped",  "crossing",
-                                                           "split",     "attention", "load_fpu",   "host_fault"};
+                                                           "split",     "attention",  "load_fpu",  "host_fault"};
   for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
   return json;
 }

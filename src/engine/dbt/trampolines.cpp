@@ -114,32 +114,6 @@ void emit_check_crossing(Assembler& a, unsigned linear, unsigned size, const std
   a.ret();
 }
 
-void emit_look_up(Assembler& a, bool user, const std::byte* missing) {
-  static_assert(sizeof(JumpTable::Entry) == 4 * 8);
-  const auto field = [user](std::size_t offset) {
-    return Mem(host::rsp, host::r11, 3, Views::jump_table(user) + 8 + static_cast<std::int32_t>(offset), 8);
-  };
-  const auto times_four = [&a] { a.lea(host::r11, host::ptr(std::uint64_t{0}, host::r11, 2)); };
-  const asmjit::Label found = a.newLabel();
-  a.mov(env_below(DOPPEL_ENV(target)), host::rcx);
-  a.pext(host::r11, host::rcx, env_below(DOPPEL_ENV(jump_mask)));
-  times_four();
-  a.mov(host::r11, field(offsetof(JumpTable::Entry, negated_address)));
-  a.lea(host::rcx, host::ptr(host::rcx, host::r11));
-  a.short_().jecxz(host::rcx, found);
-  a.jmp(reinterpret_cast<std::uint64_t>(missing));
-  a.bind(found);
-  a.mov(host::rcx, env_below(DOPPEL_ENV(target)));
-  a.pext(host::r11, host::rcx, env_below(DOPPEL_ENV(found_mask)));
-  times_four();
-  if (user) {
-    a.mov(host::rcx, field(offsetof(JumpTable::Entry, page_base)));
-    a.mov(env_below(DOPPEL_ENV(page_base)), host::rcx);
-  }
-  a.mov(host::r11, field(offsetof(JumpTable::Entry, code)));
-  a.ret();
-}
-
 }  // namespace
 
 Result<Trampolines> Trampolines::emit(CodeCache& cache) {
@@ -179,10 +153,9 @@ Result<Trampolines> Trampolines::emit(CodeCache& cache) {
       emit_check_crossing(a, linear, 1U << size, way_out_of(ExitReason::Crossing));
     }
   }
-  for (const bool user : {false, true}) {
-    made.look_up[user ? 1 : 0] = here();
-    emit_look_up(a, user, way_out_of(ExitReason::Lookup));
-  }
+  made.not_found = here();
+  a.mov(env_below(DOPPEL_ENV(target)), host::r11);
+  a.jmp(reinterpret_cast<std::uint64_t>(way_out_of(ExitReason::Lookup)));
   code.flatten();
   code.resolveUnresolvedLinks();
   std::vector<std::byte> bytes(code.codeSize());

@@ -29,9 +29,8 @@ struct Trampolines {
   /// register of its linear address. Comes back if the access stays inside its page. Changes rcx.
   static constexpr std::size_t kCheckedSizes = 4;
   std::array<std::array<const std::byte*, 16>, kCheckedSizes> check_crossing{};
-  /// What it calls, for supervisor and user code, to find the code for the guest address in rcx. Comes back with it in
-  /// r11. Changes rcx.
-  std::array<const std::byte*, 2> look_up{};
+  /// What it calls when the jump table does not have the guest address in r11.
+  const std::byte* not_found = nullptr;
   /// Where the signal handler resumes.
   const std::byte* host_fault = nullptr;
 

@@ -77,14 +77,16 @@ class Views {
 
   Env& env() { return *env_[0]; }
   /// The host's rsp under a view.
-  void* stack_pointer(x86::View view) { return &env_[static_cast<std::size_t>(view)]->slot; }
+  void* stack_pointer(x86::View view) {
+    return reinterpret_cast<std::byte*>(env_[static_cast<std::size_t>(view)]) + kEnvAnchor;
+  }
   JumpTable& jumps(bool user) { return jumps_[user ? 1 : 0]; }
 
   DeltaTable& reads(x86::View view) { return reads_[static_cast<std::size_t>(view)]; }
   DeltaTable& writes(x86::View view) { return writes_[static_cast<std::size_t>(view)]; }
 
   /// Distance of the read table from rsp.
-  static constexpr std::int32_t kReadTable = 4096 - offsetof(Env, slot);
+  static constexpr std::int32_t kReadTable = 4096 - kEnvAnchor;
   /// Distance of a jump table from rsp.
   static constexpr std::int32_t jump_table(bool user) {
     return kReadTable - static_cast<std::int32_t>(kRegion) +
