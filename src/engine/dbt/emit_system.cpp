@@ -78,6 +78,7 @@ void Emitter::push_flags() {
   constexpr unsigned kOfToBit11 = 32 - 11;
   const unsigned size = stack_size();
   a_.lea(host::r11, write_stack().operand(8));
+  keep_islands_in_reach();
   a_.mov(env(DOPPEL_ENV(value)), host::rax);
   a_.lahf();
   a_.seto(host::al);

@@ -38,19 +38,22 @@ struct Env {
   std::uint64_t page_offset_mask;               ///< of PEXT: an address to the offset in its page
   std::uint64_t page_carry_mask;                ///< … to whether such an offset has left the page
   std::array<std::uint32_t, 4> alignment_mask;  ///< … to what keeps it from being aligned to 2, 4, 8 bytes
-  std::uint64_t bit_mask_32, bit_mask_64;       ///< … of a bit number to what counts in an operand of so many bits
   /// Of PDEP: an address to its place in the jump table; 0 while something waits for the vCPU, so that look-ups find
   /// nothing and loops end.
   std::atomic<std::uint64_t> jump_mask;
   std::uint64_t found_mask;  ///< the same without that, for what has been found
   std::uint64_t page_mask;   ///< of PEXT and PDEP: what an address shares with its page
   std::uint64_t page_base;   ///< linear address of the page of the running block, in user code
-  std::uint64_t fs_base, gs_base, kernel_gs_base;
-  std::uint64_t mappings;  ///< counts the flushes of the TLB
-  std::uint64_t target;    ///< guest address of a jump under way
-  std::uint64_t value;     ///< a loaded operand, while its instruction makes another access
+  std::uint64_t fs_base, gs_base;
+  std::uint64_t value;           ///< a loaded operand, while its instruction makes another access
+  std::uint64_t interrupt_flag;  ///< RFLAGS.IF, in its place
+
+  // From here on a displacement takes four bytes.
+  std::uint64_t kernel_gs_base;
+  std::uint64_t mappings;                  ///< counts the flushes of the TLB
+  std::uint64_t target;                    ///< guest address of a jump under way
+  std::uint64_t bit_mask_32, bit_mask_64;  ///< of PEXT: of a bit number to what counts in an operand of so many bits
   std::uint64_t fpu_loaded;
-  std::uint64_t interrupt_flag;     ///< RFLAGS.IF, in its place
   std::uint64_t pushed_flags;       ///< what PUSHF pushes beside IF and the arithmetic flags
   std::uint64_t interrupt_waiting;  ///< STI has to look for one
 

@@ -588,6 +588,7 @@ nlohmann::json Runner::stats() const {
   json.erase("instructions");  // Translated ones are not counted.
   json["interpreted"] = stats_.interpreted;
   json["blocks_translated"] = cache.blocks;
+  json["blocks_failed"] = translator_.failures();
   json["instructions_translated"] = cache.instructions;
   json["code_bytes"] = cache.code_bytes;
   json["links"] = cache.links;

@@ -126,7 +126,10 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
 
   code_.flatten();
   code_.resolveUnresolvedLinks();
-  if (failure.happened) return nullptr;
+  if (failure.happened) {
+    ++failures_;
+    return nullptr;
+  }
   const asmjit::CodeBuffer& buffer = code_.sectionById(0)->buffer();
   return cache_.add(std::move(block), std::as_bytes(std::span{buffer.data(), buffer.size()}), emitter.sites());
 }

@@ -39,6 +39,9 @@ class Translator {
   /// page, or means nothing), or when the cache is full: see CodeCache::room.
   Block* translate(const Source& source, const Announce& announce);
 
+  /// How many could not be assembled, and are interpreted each time: a fault of ours.
+  std::uint64_t failures() const { return failures_; }
+
   /// Room that a block may need at most.
   static constexpr std::size_t kMaxCode = 64 * 1024;
 
@@ -50,6 +53,7 @@ class Translator {
   const Trampolines& trampolines_;
   asmjit::CodeHolder code_;
   std::vector<SourceInsn> insns_;
+  std::uint64_t failures_ = 0;
 };
 
 }  // namespace doppel::engine::dbt

@@ -289,6 +289,7 @@ TEST_P(RandomPrograms, end_alike) {
   // Neither all of them nor none end by a fault.
   EXPECT_GT(undisturbed, kPrograms / 10);
   EXPECT_LT(undisturbed, kPrograms);
+  EXPECT_EQ(twins_.right.vcpu->stats()["blocks_failed"], 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(modes, RandomPrograms,
