@@ -121,6 +121,96 @@ TEST(VmClock, NeverGoesBackInAnyThread) {
   EXPECT_EQ(backwards.load(), 0);
 }
 
+/// Lets a running clock see enough of the host's TSC to make a line of it.
+void wait_for_line(const VmClock& clock) {
+  while (!clock.line().now()) clock.now();
+}
+
+TEST(VmClock, BecomesALineOverTheHostsTsc) {
+  VmClock clock(true);
+  clock.resume();
+  wait_for_line(clock);
+  for (int i = 0; i < 1000; ++i) {
+    const Nanoseconds before = clock.now();
+    const std::optional<std::uint64_t> at = clock.line().now();
+    const Nanoseconds after = clock.now();
+    if (!at) continue;  // bent just now
+    EXPECT_GE(static_cast<Nanoseconds>(*at), before);
+    EXPECT_LE(static_cast<Nanoseconds>(*at), after);
+  }
+}
+
+TEST(VmClock, HasNoLineWhilePausedAndGoesOnWithOne) {
+  VmClock clock(true);
+  clock.resume();
+  wait_for_line(clock);
+  clock.pause();
+  EXPECT_FALSE(clock.line().now());
+  const Nanoseconds paused = clock.now();
+  pass_time();
+  EXPECT_EQ(clock.now(), paused);
+  const Nanoseconds before = host_now();
+  clock.resume();
+  EXPECT_TRUE(clock.line().now());
+  EXPECT_GE(clock.now(), paused);
+  EXPECT_LE(clock.now(), paused + 2 * (host_now() - before));
+}
+
+TEST(VmClock, HasNoLineWhereTheTscIsNoClock) {
+  VmClock clock(false);
+  clock.resume();
+  const Nanoseconds end = host_now() + 50'000'000;
+  while (host_now() < end) clock.now();
+  EXPECT_FALSE(clock.line().now());
+}
+
+TEST(VmClock, StaysCloseToTheHostsClockOverManyBends) {
+  VmClock clock(true);
+  const Nanoseconds before = host_now();
+  clock.resume();
+  const Nanoseconds after = host_now();
+  wait_for_line(clock);
+  constexpr Nanoseconds kOff = 20'000;
+  while (host_now() < after + kSecond) {
+    const Nanoseconds earliest = host_now() - after, now = clock.now(), latest = host_now() - before;
+    ASSERT_GE(now, earliest - kOff);
+    ASSERT_LE(now, latest + kOff);
+  }
+}
+
+TEST(VmClock, NeverGoesBackBetweenThreadsWhileTheLineIsBent) {
+  VmClock clock(true);
+  clock.resume();
+  wait_for_line(clock);
+  std::atomic<Nanoseconds> latest{0};
+  std::atomic<int> backwards{0};
+  const Nanoseconds end = host_now() + kSecond / 2;
+  const auto read = [&] {
+    while (host_now() < end) {
+      const Nanoseconds seen = latest.load();
+      Nanoseconds now = clock.now();
+      if (now < seen) ++backwards;
+      for (Nanoseconds known = seen; known < now && !latest.compare_exchange_weak(known, now);) {
+      }
+    }
+  };
+  std::thread first(read), second(read);
+  first.join();
+  second.join();
+  EXPECT_EQ(backwards.load(), 0);
+}
+
+TEST(TscLine, DoesNotHoldBeforeItsStart) {
+  TscLine line;
+  line.take_back();
+  line.put(host_tsc() + (std::uint64_t{1} << 40), 1000, std::uint64_t{1} << 62);
+  EXPECT_FALSE(line.now());
+  line.take_back();
+  line.put(host_tsc(), 1000, std::uint64_t{1} << 62);
+  EXPECT_TRUE(line.now());
+  EXPECT_GE(*line.now(), 1000U);
+}
+
 TEST(Ticks, AreExactWithoutOverflow) {
   constexpr std::uint64_t kPitHz = 1'193'182;
   EXPECT_EQ(ticks_at(0, kPitHz), 0U);
