@@ -184,9 +184,10 @@ TEST_F(Snapshots, WarmMachinesServeACommandEach) {
   EXPECT_EQ(std::ranges::count(names, '\n'), 2);
   std::set<std::string> random;
   for (int i = 0; i < 4; ++i) {
-    const RunResult result = run_doppel({"run", "--from", "web:ready", "-c",
-                                         "cat /tmp/state; touch /tmp/used.$(ls /tmp/used* 2>/dev/null | wc -l); "
-                                         "ls /tmp/used*; cat /proc/sys/kernel/random/uuid; exit 3"});
+    const std::string command =
+        "cat /tmp/state; touch /tmp/used.$(ls /tmp/used* 2>/dev/null | wc -l); ls /tmp/used*; "
+        "cat /proc/sys/kernel/random/uuid; exit 3";
+    const RunResult result = run_doppel({"run", "--from", "web:ready", "-c", command});
     EXPECT_EQ(result.status, 3);
     EXPECT_THAT(result.output, testing::StartsWith("prepared\n/tmp/used.0\n")) << "nobody was here before";
     EXPECT_TRUE(random.insert(result.output).second);
