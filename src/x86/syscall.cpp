@@ -7,7 +7,7 @@ namespace doppel::x86 {
 
 namespace {
 
-constexpr std::uint32_t kCode64 = 0xA09B, kCode32 = 0xC09B, kData32 = 0xC093, kDpl3 = 3 << 5;
+constexpr std::uint32_t kCode64 = kFlatCode64, kCode32 = 0xC09B, kData32 = kFlatData32, kDpl3 = 3 << 5;
 
 bool is_amd(const Cpu& cpu) {
   return cpu.ports.cpuid.vendor() == CpuidModel::Vendor::Amd;

@@ -19,6 +19,9 @@ void far_return(Cpu& cpu, unsigned operand_size, std::uint16_t extra);
 /// IRET, IRETD, IRETQ. Unblocks NMIs, even when it faults.
 void interrupt_return(Cpu& cpu, unsigned operand_size);
 
+/// Attributes of the segments that the fast system calls load for level 0.
+inline constexpr std::uint32_t kFlatCode64 = 0xA09B, kFlatData32 = 0xC093;
+
 /// Each checks everything that can make it fault, #UD for its mode and EFER.SCE included.
 void syscall(Cpu& cpu);
 void sysret(Cpu& cpu, unsigned operand_size);

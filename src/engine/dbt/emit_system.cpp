@@ -1,5 +1,7 @@
 #include "engine/dbt/emitter.h"
 #include "isa/op_table.h"
+#include "time/vm_clock.h"
+#include "x86/cpu_state.h"
 
 /// The system instructions that are worth being translated.
 namespace doppel::engine::dbt {
@@ -15,6 +17,11 @@ bool may_follow_sti(const SourceInsn& source) {
     case ZYDIS_MNEMONIC_PUSH:
     case ZYDIS_MNEMONIC_POP:
       return source.insn.op[0].kind == isa::OperandKind::Gpr;
+    case ZYDIS_MNEMONIC_NOP:
+      return true;
+    case ZYDIS_MNEMONIC_CALL:
+    case ZYDIS_MNEMONIC_RET:
+      return !source.insn.far_branch;
     default:
       return isa::op_class(source.insn) == OpClass::HostAlu && source.insn.unit == isa::Unit::Integer;
   }
@@ -68,9 +75,128 @@ Emitter::Next Emitter::system(const SourceInsn& source, const SourceInsn* follow
       if (source.insn.operand_size != stack_size()) return Next::Untranslated;
       push_flags();
       return Next::Continue;
+    case ZYDIS_MNEMONIC_SYSCALL:
+      if (!mode_.user || !mode_.code_64) return Next::Untranslated;
+      load_linear(host::rcx, next_offset_);
+      call_switch(trampolines_.system_call);
+      return Next::End;
+    case ZYDIS_MNEMONIC_SYSRET:
+      if (mode_.user || !mode_.code_64 || source.insn.operand_size != 8) return Next::Untranslated;
+      call_switch(trampolines_.system_return);
+      return Next::End;
+    case ZYDIS_MNEMONIC_RDTSC:
+      read_tsc();
+      return Next::Continue;
+    case ZYDIS_MNEMONIC_RDTSCP:
+      a_.lfence();  // It waits for what comes before it.
+      read_tsc();
+      load_state(host::r9d, offsetof(x86::CpuState, tsc_aux));
+      return Next::Continue;
+    case ZYDIS_MNEMONIC_RDFSBASE:
+      return segment_base(source, DOPPEL_ENV(fs_base), false);
+    case ZYDIS_MNEMONIC_RDGSBASE:
+      return segment_base(source, DOPPEL_ENV(gs_base), false);
+    case ZYDIS_MNEMONIC_WRFSBASE:
+      return segment_base(source, DOPPEL_ENV(fs_base), true);
+    case ZYDIS_MNEMONIC_WRGSBASE:
+      return segment_base(source, DOPPEL_ENV(gs_base), true);
     default:
       return Next::Untranslated;
   }
+}
+
+/// Leaves by `reason` if rcx is 0.
+void Emitter::leave_where_zero(ExitReason reason) {
+  const Label island = a_.newLabel();
+  a_.short_().jecxz(host::rcx, island);
+  islands_.push_back({island, reason, add_site(), kNoHostReg, a_.offset()});
+  keep_islands_in_reach();
+}
+
+/// Like call_out(ExitReason::Interpret), which it may turn out to be.
+void Emitter::call_switch(const std::byte* trampoline) {
+  const std::uint32_t site = add_site();
+  a_.call(reinterpret_cast<std::uint64_t>(trampoline));
+  a_.embedUInt32(first_site_ + site);
+}
+
+/// Something of x86::CpuState. Changes r11.
+void Emitter::load_state(const Gp& target, std::size_t offset) {
+  a_.mov(host::r11, env(DOPPEL_ENV(state)));
+  a_.mov(target, Mem(host::r11, static_cast<std::int32_t>(offset), target.size()));
+}
+
+/// TscLine in line. It has written to rax and rdx by the time it may find that the line no longer holds; then the
+/// interpreter writes to both.
+void Emitter::read_tsc() {
+  static_assert(time::kTscHz == time::kSecond);
+  const auto line = [](std::size_t field) { return host::qword_ptr(host::r11, static_cast<std::int32_t>(field)); };
+  constexpr unsigned kSign = 63, kHalf = 32;
+  a_.mov(host::rcx, env(DOPPEL_ENV(clock)));
+  leave_where_zero(ExitReason::Interpret);
+  a_.mov(host::r11, host::rcx);
+  a_.mov(host::rcx, line(offsetof(time::TscLine, inverted_end)));
+  a_.rdtsc();
+  a_.rorx(host::rdx, host::rdx, kHalf);
+  a_.lea(host::rdx, host::ptr(host::rdx, host::rax));
+  a_.mov(host::rax, line(offsetof(time::TscLine, minus_start)));
+  a_.lea(host::rdx, host::ptr(host::rdx, host::rax));
+  a_.mov(host::eax, kSign);
+  a_.shrx(host::rax, host::rdx, host::rax);
+  a_.lea(host::rcx, host::ptr(host::rcx, host::rax));
+  keep_islands_in_reach();
+  a_.mulx(host::rdx, host::rax, line(offsetof(time::TscLine, rate)));
+  a_.mov(host::rax, line(offsetof(time::TscLine, value)));
+  a_.lea(host::rdx, host::ptr(host::rdx, host::rax));
+  // begin - end, which is 0 or 1, and the sign: 0 if all is well.
+  a_.mov(host::rax, line(offsetof(time::TscLine, begin)));
+  a_.lea(host::rcx, host::ptr(host::rcx, host::rax, 0, 1));
+  keep_islands_in_reach();
+  load_state(host::rax, offsetof(x86::CpuState, tsc_offset));
+  a_.lea(host::rdx, host::ptr(host::rdx, host::rax));
+  const Label holds = a_.newLabel();
+  a_.short_().jecxz(host::rcx, holds);
+  call_out(ExitReason::Interpret, add_site());
+  a_.bind(holds);
+  a_.mov(host::eax, host::edx);
+  a_.rorx(host::rdx, host::rdx, kHalf);
+  a_.mov(host::edx, host::edx);
+}
+
+/// RDFSBASE and its like; what would fault is left to the interpreter.
+Emitter::Next Emitter::segment_base(const SourceInsn& source, std::int32_t base, bool write) {
+  if (!mode_.code_64) return Next::Untranslated;
+  const unsigned guest = source.insn.op[0].reg;
+  const bool wide = source.insn.operand_size == 8;
+  if (!wide && source.insn.operand_size != 4) return Next::Untranslated;
+  a_.mov(host::rcx, env(DOPPEL_ENV(fsgsbase)));
+  leave_where_zero(ExitReason::Interpret);
+  if (!write) {
+    a_.mov(reg(kHostR11, source.insn.operand_size), env(base, source.insn.operand_size));
+    store_gpr(guest, host::r11);
+    return Next::Continue;
+  }
+  load_gpr(host::r11, guest);
+  if (wide) {
+    // Of a canonical address, the upper bits and the sign are 0 and 0, or -1 and 1.
+    constexpr unsigned kTopOfLower = 47, kSign = 63;
+    const Label canonical = a_.newLabel();
+    a_.mov(env(DOPPEL_ENV(value)), host::rax);
+    a_.mov(host::ecx, kTopOfLower);
+    a_.sarx(host::rcx, host::r11, host::rcx);
+    a_.mov(host::eax, kSign);
+    a_.shrx(host::rax, host::r11, host::rax);
+    a_.lea(host::rcx, host::ptr(host::rcx, host::rax));
+    a_.mov(host::rax, env(DOPPEL_ENV(value)));
+    keep_islands_in_reach();
+    a_.short_().jecxz(host::rcx, canonical);
+    call_out(ExitReason::Interpret, add_site());
+    a_.bind(canonical);
+  } else {
+    a_.mov(host::r11d, host::r11d);
+  }
+  a_.mov(env(base), host::r11);
+  return Next::Continue;
 }
 
 /// Puts the image together by additions that leave flags alone: LAHF has the lower five, OF goes to bit 11.

@@ -102,6 +102,11 @@ class Emitter {
   // emit_system.cpp
   Next system(const SourceInsn& source, const SourceInsn* following);
   void push_flags();
+  void leave_where_zero(ExitReason reason);
+  void call_switch(const std::byte* trampoline);
+  void load_state(const Gp& target, std::size_t offset);
+  void read_tsc();
+  Next segment_base(const SourceInsn& source, std::int32_t base, bool write);
 
   // emit_control.cpp: branches and the stack.
   Next branch(const SourceInsn& source);

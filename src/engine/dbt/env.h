@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "engine/dbt/access_groups.h"
+#include "time/tsc_line.h"
 
 namespace doppel::engine::dbt {
 
@@ -56,6 +57,19 @@ struct Env {
   std::uint64_t fpu_loaded;
   std::uint64_t pushed_flags;       ///< what PUSHF pushes beside IF and the arithmetic flags
   std::uint64_t interrupt_waiting;  ///< STI has to look for one
+  const time::TscLine* clock;       ///< what RDTSC is computed from; null where the interpreter has to
+  std::uint64_t fsgsbase;           ///< CR4.FSGSBASE, in its place
+
+  /// SYSCALL and SYSRET may switch between user and supervisor code by themselves: the state allows it, and both jump
+  /// tables hold what they lead to.
+  std::uint64_t may_switch;
+  std::uint64_t switched;     ///< they have
+  std::uint64_t write_table;  ///< what gs points to
+  /// Of supervisor code after SYSCALL, and of user code: the host's rsp and gs.
+  struct Tables {
+    std::uint64_t stack_pointer, write_table;
+  };
+  std::array<Tables, 2> tables;
 
   ExitReason reason;
   std::uint32_t host_mxcsr;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -51,7 +52,14 @@ class JumpTable {
       last_page_ = linear_page;
     }
     if (last_->physical != physical_page) rename(linear_page, *last_, physical_page);
-    last_->global = global;
+    if (last_->global != global) {
+      last_->global = global;
+      if (global) {
+        local_.erase(linear_page);
+      } else {
+        local_.insert(linear_page);
+      }
+    }
     last_->slots.set(slot % kSlotsPerPage);
     (*entries_)[slot] = {~address + 1, code};
   }
@@ -66,14 +74,22 @@ class JumpTable {
   void doubt_local() {
     if (doubtful_ == Doubtful::None) doubtful_ = Doubtful::Local;
   }
+  bool doubtful() const { return doubtful_ != Doubtful::None; }
   /// To be called before look-ups; `same(linear page, physical page)` tells whether one still leads to the other.
   template <class Same>
   void revalidate(Same same) {
     if (doubtful_ == Doubtful::None) return;
     const bool all = std::exchange(doubtful_, Doubtful::None) == Doubtful::All;
-    drop_if([&same, all](x86::LinearAddress linear, const Page& page) {
-      return (all || !page.global) && !same(linear, page.physical);
+    if (all)
+      return drop_if([&same](x86::LinearAddress linear, const Page& page) { return !same(linear, page.physical); });
+    std::erase_if(local_, [&](x86::LinearAddress linear) {
+      const auto found = pages_.find(linear);
+      if (same(linear, found->second.physical)) return false;
+      drop(linear, found->second);
+      pages_.erase(found);
+      return true;
     });
+    last_page_ = kNoPage;
   }
   /// Drops what leads into the page of this address.
   void flush_page(x86::LinearAddress address) {
@@ -81,6 +97,7 @@ class JumpTable {
     if (found == pages_.end()) return;
     drop(found->first, found->second);
     pages_.erase(found);
+    local_.erase(x86::Tlb::page_of(address));
     last_page_ = kNoPage;
   }
   /// Drops what leads into a page of RAM.
@@ -105,7 +122,7 @@ class JumpTable {
   /// A page that entries lead into, or did.
   struct Page {
     memory::GuestPhysical physical = ~memory::GuestPhysical{0};
-    bool global = false;
+    bool global = true;
     std::bitset<kSlotsPerPage> slots;  ///< that were filled
   };
 
@@ -130,6 +147,7 @@ class JumpTable {
     for (auto page = pages_.begin(); page != pages_.end();) {
       if (condition(page->first, page->second)) {
         drop(page->first, page->second);
+        local_.erase(page->first);
         page = pages_.erase(page);
       } else {
         ++page;
@@ -140,6 +158,7 @@ class JumpTable {
 
   Entries* entries_ = nullptr;
   std::unordered_map<x86::LinearAddress, Page> pages_;
+  std::unordered_set<x86::LinearAddress> local_;  ///< those of them that are not global
   /// Where each of their physical pages is, or was.
   std::unordered_map<memory::GuestPhysical, std::vector<x86::LinearAddress>> linear_pages_;
   x86::LinearAddress last_page_ = kNoPage;  ///< put into last; its entry in pages_:

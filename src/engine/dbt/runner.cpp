@@ -143,7 +143,7 @@ Exit Runner::run() {
   const isa::HostFaultGuard thunks(interpreter_->executable());
   const isa::HostFaultGuard guard(cache_.executable(), leave_translated_code);
   signal_stack_.use();
-  write_table_ = 0;
+  views_->env().write_table = 0;
   interpreter_->begin();
   shared_.writers.enter(*this);
   std::optional<Exit> exit;
@@ -207,6 +207,7 @@ bool Runner::translatable() const {
 std::optional<Exit> Runner::run_translated() {
   const std::byte* code = code_at(cpu_.state.rip);
   if (exit_) return std::exchange(exit_, std::nullopt);
+  allow_switches();
   while (code != nullptr) {
     enter(code);
     code = handle_exit();
@@ -219,6 +220,7 @@ std::optional<Exit> Runner::run_observed() {
   const Block* block = block_at(rip, std::exchange(plain_next_, false));
   if (block == nullptr) return std::exchange(exit_, std::nullopt);
   save_fpu();
+  views_->env().may_switch = 0;
   BlockObserver::Next next = BlockObserver::Next::Again;
   while (next == BlockObserver::Next::Again) {
     observer_->before(*block);
@@ -263,12 +265,36 @@ void Runner::enter(const std::byte* code) {
   env.interrupt_flag = cpu_.state.rflags_without_of & rflags::kIf;
   env.pushed_flags = cpu_.state.rflags_without_of & ~kHidden;
   env.interrupt_waiting = cpu_.interrupt_waiting ? 1 : 0;
+  const bool tsc = (cpu_.state.cr4 & x86::cr4::kTsd) == 0 && observer_ == nullptr;
+  env.clock = tsc ? &cpu_.ports.clock.line() : nullptr;
+  env.fsgsbase = observer_ == nullptr ? cpu_.state.cr4 & x86::cr4::kFsgsbase : 0;
   const auto table = reinterpret_cast<std::uint64_t>(views_->writes(view).entries());
-  if (table != write_table_) set_host_gs(write_table_ = table);
+  if (table != env.write_table) set_host_gs(env.write_table = table);
   trampolines_.enter(views_->stack_pointer(view), code);
   cpu_.state.rflags_without_of = (cpu_.state.rflags_without_of & ~rflags::kIf) | env.interrupt_flag;
+  cpu_.state.seg(x86::SegReg::Fs).base = env.fs_base;
   cpu_.state.seg(x86::SegReg::Gs).base = env.gs_base;
   cpu_.state.kernel_gs_base = env.kernel_gs_base;
+}
+
+/// Sees whether SYSCALL and SYSRET have more to look at than what translated code looks at itself.
+void Runner::allow_switches() {
+  Env& env = views_->env();
+  const x86::CpuState& state = cpu_.state;
+  const Mode mode = interpreter_->mode();
+  const bool user = mode.has(Mode::kUser);
+  const bool smap = (state.cr4 & x86::cr4::kSmap) != 0;
+  // Both jump tables are right, and what SYSCALL makes of AC is known.
+  const bool allowed = mode.code_64() && (state.efer & x86::efer::kSce) != 0 && jump_mode_[user] == mode.key &&
+                       jump_mode_[!user] == (mode.key ^ Mode::kUser) && !views_->jumps(true).doubtful() &&
+                       !views_->jumps(false).doubtful() && (!smap || (state.sfmask & rflags::kAc) != 0);
+  env.may_switch = allowed ? 1 : 0;
+  if (!allowed) return;
+  const auto tables = [this](x86::View view) {
+    return Env::Tables{reinterpret_cast<std::uint64_t>(views_->stack_pointer(view)),
+                       reinterpret_cast<std::uint64_t>(views_->writes(view).entries())};
+  };
+  env.tables = {tables(smap ? x86::View::SupervisorSmap : x86::View::Supervisor), tables(x86::View::User)};
 }
 
 void Runner::load_fpu() {
@@ -313,6 +339,10 @@ Block* Runner::block_at(std::uint64_t rip, bool plain) {
   if (jump_mode_[user] != mode.key) {
     views_->jumps(user).flush_all();
     jump_mode_[user] = mode.key;
+  }
+  if (mode.code_64() && !x86::is_canonical(rip)) {
+    interpret_next_ = true;
+    return nullptr;
   }
   const x86::View view = user ? x86::View::User : x86::View::Supervisor;
   const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(rip, Access::Execute, view);
@@ -391,6 +421,7 @@ std::optional<x86::Mmu::EnginePage> Runner::page_behind(LinearAddress linear) {
   const Mode mode = interpreter_->mode();
   LinearAddress next = x86::Tlb::page_of(linear) + memory::kPageSize;
   if (!mode.code_64()) next &= 0xFFFF'FFFF;
+  if (mode.code_64() && !x86::is_canonical(next)) return std::nullopt;
   const x86::View view = mode.has(Mode::kUser) ? x86::View::User : x86::View::Supervisor;
   const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(next, Access::Execute, view);
   if (page.host == nullptr) return std::nullopt;
@@ -408,6 +439,7 @@ void Runner::stop_at(const Block& block, std::uint64_t page_offset) {
 }
 
 const std::byte* Runner::handle_exit() {
+  if (std::exchange(views_->env().switched, 0) != 0) interpreter_->privilege_changed();
   const ExitReason reason = views_->env().reason;
   ++stats_.exits[static_cast<std::size_t>(reason)];
   if (reason == ExitReason::HostFault) {

@@ -88,6 +88,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   void stop_at(const Block& block, std::uint64_t page_offset);
   void undo_branch(const Site& site);
   void enter(const std::byte* code);
+  void allow_switches();
   void load_fpu();
   void save_fpu();
 
@@ -107,7 +108,6 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   std::optional<x86::Fault> raised_;  ///< for the observer, not delivered yet
 
   std::array<std::uint32_t, 2> jump_mode_{};  ///< the mode that each jump table is for
-  std::uint64_t write_table_ = 0;             ///< what gs points to
   bool target_is_global_ = false;             ///< the page that block_at() found
   bool interpret_next_ = false;               ///< the instruction at RIP is not to be translated
   bool plain_next_ = false;                   ///< it is to be, but without groups of accesses

@@ -31,6 +31,10 @@ struct Trampolines {
   std::array<std::array<const std::byte*, 16>, kCheckedSizes> check_crossing{};
   /// What it calls when the jump table does not have the guest address in r11.
   const std::byte* not_found = nullptr;
+  /// What it calls for SYSCALL, with the address behind it in rcx, and for SYSRET to 64-bit code. They do not come back
+  /// to the block, except by way of the monitor, which Env::may_switch and rare cases send them to.
+  const std::byte* system_call = nullptr;
+  const std::byte* system_return = nullptr;
   /// Where the signal handler resumes.
   const std::byte* host_fault = nullptr;
 

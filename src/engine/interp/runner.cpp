@@ -178,6 +178,11 @@ void Runner::refresh() {
   linear_mask_ = mode_.code_64() ? kNoLimit : 0xFFFF'FFFF;
 }
 
+void Runner::privilege_changed() {
+  context_.cpu.mmu.refresh_view();
+  refresh();
+}
+
 bool Runner::events_may_be_due() const {
   const x86::Cpu& cpu = context_.cpu;
   const x86::CpuState& state = cpu.state;
