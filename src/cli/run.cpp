@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 
 #include "base/log.h"
@@ -107,8 +108,15 @@ void tell_time(const std::string& name) {
   std::signal(SIGCHLD, SIG_IGN);
   if (::fork() != 0) return;
   const Result<control::RunningVm> vm = find_running(name);
-  const Result<UniqueFd> agent = vm ? connect_vsock(vm->paths, agent::kPort, kRenewalPatience) : vm.error();
-  if (agent && send_renewal(agent->get(), {})) static_cast<void>(receive_renewed(agent->get()));
+  Result<UniqueFd> agent = vm ? connect_vsock(vm->paths, agent::kPort, kRenewalPatience) : vm.error();
+  if (agent && !(send_renewal(agent->get(), {}) && receive_renewed(agent->get()))) {
+    // An agent of old.
+    agent = connect_vsock(vm->paths, agent::kPort, kRenewalPatience);
+    const std::string now = fmt::format("@{}", std::time(nullptr));
+    if (agent && send_start(agent->get(), {.arguments = {"date", "-s", now}})) {
+      static_cast<void>(receive_message(agent->get()));
+    }
+  }
   ::_exit(0);
 }
 
