@@ -16,7 +16,7 @@ class NeighbouringAccesses : public GuestProgram, public ::testing::WithParamInt
     map(kFirst, kFirstFrame | kPresentWritable);
     map(kSecond, kSecondFrame | kPresentWritable);
     for (unsigned i = 0; i < 16; ++i) {
-      if (i != x86::kRsp) state.gpr[i] = 0x1111'1111'1111'1111 * i;
+      if (i != x86::kRsp) state.gpr[i] = std::uint64_t{0x1111'1111'1111'1111} * i;
     }
   }
 
