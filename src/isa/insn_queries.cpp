@@ -24,6 +24,11 @@ constexpr std::array<ZydisMnemonic, kJumpConditions> kConditionalJumps{
 
 }  // namespace
 
+bool leaves_index_in_ecx(ZydisMnemonic mnemonic) {
+  return mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || mnemonic == ZYDIS_MNEMONIC_PCMPISTRI ||
+         mnemonic == ZYDIS_MNEMONIC_VPCMPESTRI || mnemonic == ZYDIS_MNEMONIC_VPCMPISTRI;
+}
+
 const Operand* memory_operand(const Insn& insn) {
   const auto* end = insn.op.begin() + insn.operand_count;
   const auto* found =

@@ -9,6 +9,9 @@
 /// Questions that every engine asks about an instruction.
 namespace doppel::isa {
 
+/// PCMPESTRI and its kin, which leave an index in ECX without naming it.
+bool leaves_index_in_ecx(ZydisMnemonic mnemonic);
+
 /// The explicit operand that Insn::mem describes, or null. There is never more than one.
 const Operand* memory_operand(const Insn& insn);
 

@@ -26,17 +26,7 @@ struct Value {
 
 /// Instructions of the host class that change no general register but the operands that they name.
 bool names_all_it_writes(const Insn& insn) {
-  if (insn.unit != isa::Unit::Integer) {
-    switch (insn.mnemonic) {
-      case ZYDIS_MNEMONIC_PCMPESTRI:
-      case ZYDIS_MNEMONIC_PCMPISTRI:
-      case ZYDIS_MNEMONIC_VPCMPESTRI:
-      case ZYDIS_MNEMONIC_VPCMPISTRI:
-        return false;
-      default:
-        return true;
-    }
-  }
+  if (insn.unit != isa::Unit::Integer) return !isa::leaves_index_in_ecx(insn.mnemonic);
   switch (insn.mnemonic) {
     case ZYDIS_MNEMONIC_MOV:
     case ZYDIS_MNEMONIC_MOVZX:

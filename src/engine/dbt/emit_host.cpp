@@ -16,13 +16,9 @@ using isa::Unit;
 
 namespace {
 
-/// Instructions that read or write guest RCX without naming it.
+/// Instructions that read guest RCX without naming it.
 bool reads_rcx(ZydisMnemonic mnemonic) {
   return mnemonic == ZYDIS_MNEMONIC_CMPXCHG8B || mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B;
-}
-bool writes_ecx(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || mnemonic == ZYDIS_MNEMONIC_PCMPISTRI ||
-         mnemonic == ZYDIS_MNEMONIC_VPCMPESTRI || mnemonic == ZYDIS_MNEMONIC_VPCMPISTRI;
 }
 
 /// Those whose register operand in the ModRM.rm field may as well be memory, with the same meaning at the same speed.
@@ -185,7 +181,7 @@ bool Emitter::write_host(const SourceInsn& source) {
   };
 
   if (reads_rcx(insn.mnemonic)) lend(x86::kRcx, true, false, true);
-  if (writes_ecx(insn.mnemonic)) lend(x86::kRcx, true, true, true);
+  if (isa::leaves_index_in_ecx(insn.mnemonic)) lend(x86::kRcx, true, true, true);
   // What must be in rcx first.
   for (unsigned i = 0; i < insn.operand_count; ++i) {
     const Operand& op = insn.op[i];
