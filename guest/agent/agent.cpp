@@ -298,11 +298,11 @@ void set_address(const char* card, const char* address) {
   ifreq request{};
   strncpy(request.ifr_name, card, sizeof request.ifr_name - 1);
   const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0 || ioctl(fd, SIOCGIFFLAGS, &request) != 0) return;
+  if (fd < 0) return;
+  const bool known = ioctl(fd, SIOCGIFFLAGS, &request) == 0;
   const short flags = request.ifr_flags;
-  if (!parse_address(address, request.ifr_hwaddr)) return;
   // Some drivers change it only while the card is down, which costs it its routes.
-  if (ioctl(fd, SIOCSIFHWADDR, &request) != 0) {
+  if (known && parse_address(address, request.ifr_hwaddr) && ioctl(fd, SIOCSIFHWADDR, &request) != 0) {
     request.ifr_flags = static_cast<short>(flags & ~IFF_UP);
     ioctl(fd, SIOCSIFFLAGS, &request);
     parse_address(address, request.ifr_hwaddr);
@@ -338,7 +338,9 @@ bool renew(const Message& message) {
   for (int i = 0; i < count; ++i) {
     if (next < end) next += strlen(next) + 1;
     if (next < end) set_address(cards[i]->d_name, next);
+    free(cards[i]);
   }
+  free(cards);
   return true;
 }
 

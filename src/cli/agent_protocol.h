@@ -20,10 +20,8 @@ enum class Kind : std::uint8_t {
   Resize = 'W',  ///< u16 rows, u16 columns
   Signal = 'K',  ///< u8 number, for the command's process group
   /// The machine goes on from a snapshot: u64 nanoseconds since the epoch, 32 random bytes, then strings with a NUL
-  /// each:
-  /// a host name, or nothing for what is to stay the same machine, and the addresses of its network cards. Agents of
-  /// old
-  /// close the connection.
+  /// each: a host name, or nothing for what is to stay the same machine, and the addresses of its network cards.
+  /// Agents of old close the connection.
   Renew = 'R',
   // From the guest:
   Output = 'O',
