@@ -73,6 +73,10 @@ Block* CodeCache::add(std::unique_ptr<Block> block, std::span<const std::byte> c
   return added;
 }
 
+void CodeCache::give_up(memory::GuestPhysical physical, std::uint32_t mode) {
+  given_up_[key_of(physical, mode)] = page_of(physical);
+}
+
 void CodeCache::point_jump(const Site& site, const std::byte* to) {
   const std::byte* end = site.block->code + site.jump;
   const auto distance = static_cast<std::int32_t>(to - end);
@@ -115,6 +119,7 @@ void CodeCache::unlink_far_to(x86::LinearAddress address) {
 }
 
 std::vector<memory::GuestPhysical> CodeCache::drop_page(memory::GuestPhysical page) {
+  std::erase_if(given_up_, [page](const auto& known) { return known.second == page; });
   const auto found = by_page_.find(page);
   if (found == by_page_.end()) return {};
   std::vector<memory::GuestPhysical> starts{page};
@@ -139,6 +144,7 @@ void CodeCache::flush() {
   table_.assign(kInitialSlots, Slot{});
   taken_ = 0;
   by_page_.clear();
+  given_up_.clear();
   far_links_.clear();
   far_pages_.clear();
   area_.rewind(permanent_);

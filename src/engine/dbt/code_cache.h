@@ -27,6 +27,11 @@ class CodeCache {
   Block* find(memory::GuestPhysical physical, std::uint32_t mode, x86::LinearAddress linear) const;
   /// Takes the block, its code, which was assembled for room(), and its sites, numbered from next_site() on.
   Block* add(std::unique_ptr<Block> block, std::span<const std::byte> code, std::span<const Site> sites);
+  /// Remembers that no block can be made for this place, until its page is dropped.
+  void give_up(memory::GuestPhysical physical, std::uint32_t mode);
+  bool given_up(memory::GuestPhysical physical, std::uint32_t mode) const {
+    return !given_up_.empty() && given_up_.contains(key_of(physical, mode));
+  }
   std::uint32_t next_site() const { return static_cast<std::uint32_t>(sites_.size()); }
   const Site& site(std::uint32_t number) const { return sites_[number]; }
   /// The site with a call in front of this address.
@@ -77,7 +82,8 @@ class CodeCache {
   std::size_t taken_ = 0;
   Block dropped_;  ///< stands in the slots of blocks that are no more
   std::unordered_map<memory::GuestPhysical, std::vector<Block*>> by_page_;
-  std::vector<std::uint32_t> far_links_;  ///< sites
+  std::unordered_map<std::uint64_t, memory::GuestPhysical> given_up_;  ///< by key: the page
+  std::vector<std::uint32_t> far_links_;                               ///< sites
   std::unordered_set<x86::LinearAddress> far_pages_;
   Stats stats_;
 };

@@ -370,6 +370,7 @@ Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage&
   if (numeric_error) mode.key |= kNumericError;
   if (plain) mode.key |= kPlain;
   if (Block* known = cache_.find(physical, mode.key, linear)) return known;
+  if (cache_.given_up(physical, mode.key)) return nullptr;
 
   if (cache_.room(Translator::kMaxCode) == nullptr) {
     cache_.flush();

@@ -128,6 +128,7 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   code_.resolveUnresolvedLinks();
   if (failure.happened) {
     ++failures_;
+    cache_.give_up(source.physical, source.mode.key);
     return nullptr;
   }
   const asmjit::CodeBuffer& buffer = code_.sectionById(0)->buffer();

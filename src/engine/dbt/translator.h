@@ -39,7 +39,7 @@ class Translator {
   /// page, or means nothing), or when the cache is full: see CodeCache::room.
   Block* translate(const Source& source, const Announce& announce);
 
-  /// How many could not be assembled, and are interpreted each time: a fault of ours.
+  /// How many could not be assembled, a fault of ours: the cache gives them up, so that they are tried once.
   std::uint64_t failures() const { return failures_; }
 
   /// Room that a block may need at most.

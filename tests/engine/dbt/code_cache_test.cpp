@@ -76,5 +76,24 @@ TEST(CodeCacheThatFillsUp, loses_nothing_but_time) {
   EXPECT_GT(twins.right.vcpu->stats()["cache_flushes"], 3);
 }
 
+TEST(CodeCache, gives_up_a_place_until_other_code_may_be_there) {
+  Result<isa::CodeArea> area = isa::CodeArea::create(1 << 20);
+  ASSERT_TRUE(area) << area.error().message;
+  dbt::CodeCache cache(std::move(*area));
+  constexpr memory::GuestPhysical kPlace = 0x12'3456, kPage = 0x12'3000;
+  EXPECT_FALSE(cache.given_up(kPlace, 7));
+  cache.give_up(kPlace, 7);
+  EXPECT_TRUE(cache.given_up(kPlace, 7));
+  EXPECT_FALSE(cache.given_up(kPlace, 8)) << "in another mode it is other code";
+  EXPECT_FALSE(cache.given_up(kPlace + 1, 7));
+  cache.drop_page(kPage + 4096);
+  EXPECT_TRUE(cache.given_up(kPlace, 7));
+  cache.drop_page(kPage);
+  EXPECT_FALSE(cache.given_up(kPlace, 7));
+  cache.give_up(kPlace, 7);
+  cache.flush();
+  EXPECT_FALSE(cache.given_up(kPlace, 7));
+}
+
 }  // namespace
 }  // namespace doppel::engine::test
