@@ -141,6 +141,9 @@ int exec_in_guest(const ExecOptions& options) {
   if (options.command.empty()) return fail(Error{"exec: which command? doppel exec NAME COMMAND…"});
   Result<control::RunningVm> vm = find_running(options.name);
   if (!vm) return fail(vm.error());
+  if (!options.renewal && is_paused(*vm)) {
+    complain(fmt::format("{0} is paused and answers when it goes on: doppel resume {0}", vm->name));
+  }
   Result<UniqueFd> agent = connect_agent(*vm, options.patience);
   if (!agent) return fail(agent.error());
   if (options.renewal && !(send_renewal(agent->get(), *options.renewal) && receive_renewed(agent->get()))) {

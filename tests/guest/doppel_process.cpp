@@ -9,7 +9,9 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <system_error>
 #include <thread>
@@ -109,6 +111,14 @@ bool DoppelProcess::expect(std::string_view text, std::chrono::seconds limit) {
   return false;
 }
 
+bool DoppelProcess::expect_error(std::string_view text, std::chrono::seconds limit) {
+  const auto end = Clock::now() + limit;
+  do {
+    if (errors_.find(text) != std::string::npos) return true;
+  } while (pump(end));
+  return false;
+}
+
 void DoppelProcess::send(std::string_view text) {
   (void)write_all(input_.get(), std::as_bytes(std::span{text})).ok();
 }
@@ -138,6 +148,14 @@ RunResult run_doppel(const std::vector<std::string>& arguments, std::string_view
   const int status = process.wait();
   sender.join();
   return {status, process.output(), process.errors()};
+}
+
+void kill_machine(const std::string& name) noexcept {
+  try {
+    run_doppel({"kill", name});
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s was not ended: %s\n", name.c_str(), error.what());
+  }
 }
 
 std::optional<std::string> guest_file(std::string_view name) {

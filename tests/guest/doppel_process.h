@@ -25,6 +25,8 @@ class DoppelProcess {
   /// Waits until `text` has come on stdout after everything that earlier calls matched; false when the program ended or
   /// the (generous) limit passed first. The limit only keeps a broken program from hanging the suite.
   bool expect(std::string_view text, std::chrono::seconds limit = std::chrono::seconds(600));
+  /// The same for stderr, from its beginning.
+  bool expect_error(std::string_view text, std::chrono::seconds limit = std::chrono::seconds(600));
   void send(std::string_view text);
   void close_input();
   /// Reads everything until the end; the exit status as a shell gives it (128 + signal).
@@ -50,6 +52,9 @@ struct RunResult {
   std::string output, errors;
 };
 RunResult run_doppel(const std::vector<std::string>& arguments, std::string_view input = {});
+
+/// Ends a machine, if it is there: for the end of a test, whatever that has come to.
+void kill_machine(const std::string& name) noexcept;
 
 /// A file of the guest cache (kernels/cloud, initramfs-amd64, …), or nothing when it is not there.
 std::optional<std::string> guest_file(std::string_view name);
