@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 
 #include "base/plain_name.h"
@@ -74,6 +75,12 @@ class Reader {
     fail(fmt::format("\"{}\" is neither true nor false", name));
     return false;
   }
+  void texts(std::initializer_list<std::pair<const char*, std::string*>> members) {
+    for (const auto& [name, value] : members) *value = text(name);
+  }
+  void flags(std::initializer_list<std::pair<const char*, bool*>> members) {
+    for (const auto& [name, value] : members) *value = flag(name);
+  }
   const json& list(const char* name) {
     static const json kEmpty = json::array();
     const json& value = member(name);
@@ -130,16 +137,14 @@ Manifest::Network read_network(const json& value, Reader& parent) {
 Manifest::Disk read_disk(const json& value, Reader& parent) {
   Reader reader(value);
   Manifest::Disk disk;
-  disk.serial = reader.text("serial");
-  disk.read_only = reader.flag("read_only");
-  disk.discard = reader.flag("discard");
-  disk.direct = reader.flag("direct");
-  disk.file = reader.text("file");
-  disk.format = reader.text("format");
-  disk.base = reader.text("base");
+  reader.texts({{"serial", &disk.serial},
+                {"file", &disk.file},
+                {"format", &disk.format},
+                {"base", &disk.base},
+                {"origin", &disk.origin}});
+  reader.flags({{"read_only", &disk.read_only}, {"discard", &disk.discard}, {"direct", &disk.direct}});
   disk.base_mark = {reader.number("base_bytes", UINT64_MAX),
                     static_cast<std::int64_t>(reader.number("base_changed", INT64_MAX))};
-  disk.origin = reader.text("origin");
   if (disk.format != "raw" && disk.format != "qcow2") reader.fail("a disk is neither raw nor qcow2");
   if (!disk.file.empty() && !is_layer_name(disk.file)) reader.fail("a disk's file is outside");
   if (disk.file.empty() && disk.base.empty()) reader.fail("a disk has no file");
@@ -206,24 +211,22 @@ Manifest from_json(Reader& reader) {
   constexpr std::uint64_t kMostCpus = 4096;
   constexpr std::uint64_t kMostMemory = std::uint64_t{1} << 46;
   Manifest manifest;
-  manifest.machine = reader.text("machine");
-  manifest.tag = reader.text("tag");
-  manifest.id = reader.text("id");
+  reader.texts({{"machine", &manifest.machine},
+                {"tag", &manifest.tag},
+                {"id", &manifest.id},
+                {"doppel", &manifest.version},
+                {"kernel", &manifest.kernel},
+                {"command_line", &manifest.command_line}});
   manifest.ancestors = reader.texts("ancestors");
   if (!is_plain_name(manifest.machine) || !is_plain_name(manifest.tag) || !is_plain_name(manifest.id))
     reader.fail("it has no proper name");
   if (!std::ranges::all_of(manifest.ancestors, is_plain_name)) reader.fail("an ancestor has no proper name");
   manifest.created = static_cast<std::int64_t>(reader.number("created", INT64_MAX));
-  manifest.version = reader.text("doppel");
   manifest.cpus = static_cast<unsigned>(reader.number("cpus", kMostCpus));
   manifest.memory_bytes = reader.number("memory_bytes", kMostMemory);
   if (manifest.memory_bytes % memory::kPageSize != 0) reader.fail("its memory is no whole number of pages");
-  manifest.balloon = reader.flag("balloon");
-  manifest.vsock = reader.flag("vsock");
-  manifest.no_reboot = reader.flag("no_reboot");
-  manifest.kernel = reader.text("kernel");
+  reader.flags({{"balloon", &manifest.balloon}, {"vsock", &manifest.vsock}, {"no_reboot", &manifest.no_reboot}});
   manifest.initrds = reader.texts("initrds");
-  manifest.command_line = reader.text("command_line");
   for (const json& network : reader.list("networks")) manifest.networks.push_back(read_network(network, reader));
   if (reader.has("disks")) {
     for (const json& disk : reader.list("disks")) manifest.disks.push_back(read_disk(disk, reader));

@@ -48,7 +48,7 @@ class Debian : public testing::Test {
   }
   /// Ends a machine whatever the test has come to.
   struct Machine {
-    ~Machine() { run_doppel({"kill", name}); }
+    ~Machine() { kill_machine(name); }
     std::string name;
   };
 

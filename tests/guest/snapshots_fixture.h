@@ -24,7 +24,7 @@ class Snapshots : public testing::Test {
     }
   }
   ~Snapshots() override {
-    for (const std::string& name : running_) run_doppel({"kill", name});
+    for (const std::string& name : running_) kill_machine(name);
   }
 
   std::string ok(const std::vector<std::string>& arguments) {
@@ -39,6 +39,27 @@ class Snapshots : public testing::Test {
   }
   std::string guest(const std::string& name, const std::string& command) {
     return ok({"exec", name, "sh", "-c", command});
+  }
+  /// Lets the guest work in the background from now on: `round` again and again after `preparation`, until /tmp/stop is
+  /// there, watching the clocks. What is wrong is then in /tmp/wrong; /tmp/rounds counts.
+  void load(const std::string& name, const std::string& preparation, const std::string& round) {
+    guest(name, "cat >/tmp/load <<'END'\n" + preparation + R"sh(
+n=0
+last=0
+until [ -e /tmp/stop ]; do
+)sh" + round + R"sh(
+  now=$(cut -d. -f1 /proc/uptime)
+  [ $now -ge $last ] || echo "round $n: the clock went from $last to $now" >>/tmp/wrong
+  [ $((now - last)) -lt 60 ] || [ $n = 0 ] || echo "round $n: the clock jumped from $last to $now" >>/tmp/wrong
+  last=$now
+  n=$((n + 1))
+  echo $n >/tmp/count && mv /tmp/count /tmp/rounds
+done
+touch /tmp/stopped
+END
+sh /tmp/load </dev/null >/dev/null 2>&1 &
+until [ -e /tmp/rounds ]; do usleep 10000; done
+)sh");
   }
   /// How far the load has come.
   long rounds(const std::string& name) { return std::atol(guest(name, "cat /tmp/rounds").c_str()); }

@@ -43,6 +43,14 @@ class DiskStoreTest : public test::StoreFixture {
     EXPECT_TRUE(snapshots_.commit(*draft));
     return manifest;
   }
+  /// Runs a machine on the user's file that makes each of these writes (block, value) and a snapshot after it: s1, s2 …
+  void write_and_save(const std::vector<std::pair<std::uint64_t, unsigned char>>& writes) {
+    DiskOfMachine machine(snapshots_, file_);
+    for (std::size_t i = 0; i < writes.size(); ++i) {
+      machine.write(writes[i].first, writes[i].second);
+      save(machine, "s" + std::to_string(i + 1));
+    }
+  }
   Manifest manifest(const std::string& tag) {
     const Result<Manifest> found = snapshots_.find({"web", tag});
     EXPECT_TRUE(found) << found.error().message;
@@ -93,11 +101,7 @@ TEST_F(DiskStoreTest, AFileOfTheUsersIsFrozenAndGoesOnInALayer) {
 }
 
 TEST_F(DiskStoreTest, MachinesFromOneSnapshotDoNotSeeEachOther) {
-  {
-    DiskOfMachine machine(snapshots_, file_);
-    machine.write(0, 1);
-    save(machine, "s1");
-  }
+  write_and_save({{0, 1}});
   DiskOfMachine a(snapshots_, manifest("s1"), false);
   DiskOfMachine b(snapshots_, manifest("s1"), false);
   a.write(0, 7);
@@ -113,14 +117,8 @@ TEST_F(DiskStoreTest, MachinesFromOneSnapshotDoNotSeeEachOther) {
 }
 
 TEST_F(DiskStoreTest, ARestoreTakesTheUsersFileBack) {
-  {
-    DiskOfMachine machine(snapshots_, file_);
-    machine.write(0, 1);
-    save(machine, "s1");
-    machine.write(0, 2);
-    save(machine, "s2");
-    machine.write(0, 3);
-  }
+  write_and_save({{0, 1}, {0, 2}});
+  DiskOfMachine(snapshots_, file_).write(0, 3);
   {
     DiskOfMachine machine(snapshots_, manifest("s1"), true);
     EXPECT_EQ(machine.read(0), 1);
@@ -180,11 +178,7 @@ TEST_F(DiskStoreTest, DeletingMergesWhatNobodyNeedsApart) {
 }
 
 TEST_F(DiskStoreTest, WhatIsNotThereOrHasChangedIsRefused) {
-  {
-    DiskOfMachine machine(snapshots_, file_);
-    machine.write(0, 1);
-    save(machine, "s1");
-  }
+  write_and_save({{0, 1}});
   const Manifest s1 = manifest("s1");
   ASSERT_TRUE(snapshots_.open(s1));
   fs::rename(file_, file_ + ".away");
@@ -215,13 +209,7 @@ TEST_F(DiskStoreTest, AMachineThatKeepsNothingLeavesNothing) {
 }
 
 TEST_F(DiskStoreTest, AnArchiveHasTheWholeDisk) {
-  {
-    DiskOfMachine machine(snapshots_, file_);
-    machine.write(0, 1);
-    save(machine, "s1");
-    machine.write(200, 2);
-    save(machine, "s2");
-  }
+  write_and_save({{0, 1}, {200, 2}});
   const std::string archive = directory / "archive";
   ASSERT_TRUE(export_snapshot(snapshots_, manifest("s2"), archive));
   for (const char* tag : {"s1", "s2"}) ASSERT_TRUE(snapshots_.remove("web", tag));

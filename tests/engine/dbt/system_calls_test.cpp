@@ -24,6 +24,21 @@ class SystemCalls : public ::testing::Test {
     twins.state.gpr[x86::kRbx] = kCalls;
   }
 
+  using Register = asmjit::x86::Gp;
+  /// Adds values up such that their order counts.
+  static void mix(Assembler& a, const Register& sum, std::initializer_list<Register> values) {
+    for (const Register& value : values) {
+      a.imul(sum, sum, 31);
+      a.add(sum, value);
+    }
+  }
+  static void mix_selectors(Assembler& a, const Register& sum) {
+    a.mov(r::eax, r::cs);
+    mix(a, sum, {r::rax});
+    a.mov(r::eax, r::ss);
+    mix(a, sum, {r::rax});
+  }
+
   /// User code that calls RBX times, with flags of all kinds, and adds up what it gets; then UD2. `each` comes after
   /// each call. `kernel` may change all but RBX, RSI, RDI, RSP and the upper registers; R12 counts for it.
   void run(
@@ -39,15 +54,8 @@ class SystemCalls : public ::testing::Test {
       a.lea(r::rdi, r::ptr(r::rdi, r::rax));
       a.pushfq();
       a.pop(r::rax);
-      a.add(r::rdi, r::rax);
-      a.add(r::rdi, r::rcx);
-      a.imul(r::rdi, r::rdi, 31);
-      a.add(r::rdi, r::r11);
-      a.mov(r::eax, r::cs);
-      a.add(r::rdi, r::rax);
-      a.mov(r::eax, r::ss);
-      a.imul(r::rdi, r::rdi, 31);
-      a.add(r::rdi, r::rax);
+      mix(a, r::rdi, {r::rax, r::rcx, r::r11});
+      mix_selectors(a, r::rdi);
       each(a);
       a.dec(r::rbx);
       a.jnz(again);
@@ -56,18 +64,8 @@ class SystemCalls : public ::testing::Test {
     twins.place_code(kKernel, [&](Assembler& a) {
       a.pushfq();
       a.pop(r::r8);
-      a.lea(r::rsi, r::ptr(r::rsi, r::r8));
-      a.imul(r::rsi, r::rsi, 31);
-      a.add(r::rsi, r::rax);
-      a.add(r::rsi, r::rcx);
-      a.imul(r::rsi, r::rsi, 31);
-      a.add(r::rsi, r::r11);
-      a.add(r::rsi, r::rdx);
-      a.mov(r::eax, r::cs);
-      a.add(r::rsi, r::rax);
-      a.mov(r::eax, r::ss);
-      a.imul(r::rsi, r::rsi, 31);
-      a.add(r::rsi, r::rax);
+      mix(a, r::rsi, {r::r8, r::rax, r::rcx, r::r11, r::rdx});
+      mix_selectors(a, r::rsi);
       kernel(a);
       a.embed("\x48\x0F\x07", 3);  // SYSRET
     });
