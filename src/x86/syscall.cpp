@@ -8,6 +8,7 @@ namespace doppel::x86 {
 namespace {
 
 constexpr std::uint32_t kCode64 = kFlatCode64, kCode32 = 0xC09B, kData32 = kFlatData32, kDpl3 = 3 << 5;
+constexpr std::uint64_t kDr6Bs = bit(14);
 
 bool is_amd(const Cpu& cpu) {
   return cpu.ports.cpuid.vendor() == CpuidModel::Vendor::Amd;
@@ -88,7 +89,9 @@ void sysret(Cpu& cpu, unsigned operand_size) {
   }
   enter_level_3(state, to_64 ? selector + 16 : selector, selector + 8, to_64);
   state.rip = rip;
-  cpu.single_step = (state.rflags_without_of & kTf) != 0;
+  // Unlike IRET, SYSRET traps at once when it sets TF, whether it was stepped or not.
+  cpu.single_step = false;
+  if ((state.rflags_without_of & kTf) != 0) state.pending_debug |= kDr6Bs;
   cpu.mmu.refresh_view();
 }
 

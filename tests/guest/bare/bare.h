@@ -3,7 +3,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/// What freestanding guests need: text on the first serial port, faults as values, and memory to map.
+#include "report.h"
+
+/// What freestanding guests need: faults as values, frames to enter, and memory to map.
 
 /// The exception or interrupt that ended an attempt; vector -1 when none did.
 struct Fault {
@@ -23,14 +25,21 @@ struct Fault attempt(void (*action)(void*), void* argument);
 extern struct Frame last_frame;
 /// Called for interrupts of vectors from 32 on, which return; attempts see the others.
 extern void (*on_interrupt)(int vector);
+/// Asked first about every vector: true makes it return, false leaves it to the above.
+extern bool (*on_event)(struct Frame* frame);
 
-/// QEMU's TCG is the judge of the tests, but errs itself here and there: such checks are left out under it.
-bool under_tcg(void);
+/// Goes to where a frame says, at any privilege and in any mode, with its registers; what it raises ends it.
+struct Fault run(const struct Frame* frame);
+/// A frame for supervisor code, or for user code, whose addresses are those of kUserAlias. Each has a stack of its own.
+struct Frame supervisor_frame(const void* code);
+struct Frame user_frame(const void* code);
+/// Memory from 0 on as user code sees it; supervisor code may look as well.
+#define kUserAlias 0x80000000ULL
 
-/// Counts a check, and prints it when it fails.
-void check(bool holds, const char* what, uint64_t actual, uint64_t expected);
-#define CHECK_EQUAL(what, actual, expected) \
-  check((uint64_t)(actual) == (uint64_t)(expected), what, (uint64_t)(actual), (uint64_t)(expected))
+/// Instructions under a name: CODE(name, "assembly").
+#define CODE(name, text)       \
+  extern const uint8_t name[]; \
+  __asm__(".pushsection .text.code, \"ax\"\n" #name ":\n" text "\n.popsection")
 
 /// A window of 512 pages at kWindow, whose page table is the caller's to write.
 enum { kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 32, kDirty = 64 };
@@ -57,15 +66,39 @@ static inline uint64_t read_cr4(void) {
 static inline void write_cr4(uint64_t v) {
   __asm__ volatile("mov %0, %%cr4" : : "r"(v) : "memory");
 }
-static inline void out8(uint16_t port, uint8_t v) {
-  __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port));
+static inline uint64_t read_msr(uint32_t msr) {
+  uint32_t low, high;
+  __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+  return low | (uint64_t)high << 32;
 }
+static inline void write_msr(uint32_t msr, uint64_t v) {
+  __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
+}
+static inline volatile uint32_t* apic(unsigned reg) {
+  return (volatile uint32_t*)(0xFEE00000ULL + reg);
+}
+
+enum { kCode64 = 8, kData = 0x10, kUserData = 0x1B, kUserCode64 = 0x23, kTss = 0x28, kFreeSelectors = 0x38 };
+extern uint64_t gdt[64], pml4[512], pdpt[512], page_directory[512];
+extern uint8_t tss[104];
+/// 16 bytes for each vector.
+struct Gate {
+  uint64_t low, high;
+};
+extern struct Gate idt[256];
 
 /// IDT entries are present unless a test says otherwise.
 void set_gate_present(int vector, bool present);
+
+/// How many processors the machine has.
+unsigned cpu_count(void);
 
 void test_paging(void);
 void test_exceptions(void);
 void test_code_writing(void);
 void test_strings(void);
 void test_interrupts(void);
+void test_selectors(void);
+void test_gates(void);
+void test_debug(void);
+void test_syscalls(void);

@@ -13,10 +13,6 @@ enum {
   kTpr = 0x80
 };
 
-static volatile uint32_t* apic(unsigned reg) {
-  return (volatile uint32_t*)(0xFEE00000ULL + reg);
-}
-
 static volatile unsigned seen[256], order[8], count;
 
 static void handler(int vector) {

@@ -1,13 +1,12 @@
 #include "bare.h"
 
+extern void enter(const struct Frame*);
 extern const char vectors[];
-extern uint64_t pml4[512], pdpt[512], gdt[7];
-extern uint8_t tss[104];
-
 uint64_t window[512] __attribute__((aligned(4096)));
 static uint64_t window_directory[512] __attribute__((aligned(4096))),
-    device_directory[512] __attribute__((aligned(4096)));
-static struct { uint64_t low, high; } idt[256];
+    alias_directory[512] __attribute__((aligned(4096))), device_directory[512] __attribute__((aligned(4096)));
+struct Gate idt[256];
+static uint8_t supervisor_stack[16384] __attribute__((aligned(16))), user_stack[16384] __attribute__((aligned(16)));
 static uint8_t exception_stack[16384] __attribute__((aligned(16))), spare_stack[16384] __attribute__((aligned(16)));
 
 static void* recovery[5];
@@ -15,57 +14,10 @@ static volatile bool recovering;
 static volatile struct Fault fault;
 struct Frame last_frame;
 void (*on_interrupt)(int vector);
-static unsigned checks, failures;
-
-/// Compilers call it for structures.
-void* memcpy(void* to, const void* from, unsigned long size) {
-  for (unsigned long i = 0; i < size; ++i) ((volatile char*)to)[i] = ((const char*)from)[i];
-  return to;
-}
-
-static void print(const char* text) {
-  for (; *text; ++text) {
-    uint8_t status;
-    do __asm__ volatile("inb %1, %0" : "=a"(status) : "Nd"((uint16_t)0x3FD));
-    while ((status & 0x20) == 0);
-    out8(0x3F8, (uint8_t)*text);
-  }
-}
-
-static void print_number(uint64_t value) {
-  char text[19] = "0x0000000000000000";
-  for (int i = 17; i > 1; --i, value >>= 4) text[i] = "0123456789abcdef"[value & 15];
-  print(text);
-}
-
-static _Noreturn void finish(void) {
-  print(failures == 0 ? "all " : "FAILED: ");
-  print_number(failures == 0 ? checks : failures);
-  print(failures == 0 ? " checks passed\n" : " checks\n");
-  __asm__ volatile("outl %0, %1" : : "a"(failures == 0 ? 0 : 1), "Nd"((uint16_t)0xF4));
-  for (;;) __asm__ volatile("cli; hlt");
-}
-
-void check(bool holds, const char* what, uint64_t actual, uint64_t expected) {
-  ++checks;
-  if (holds) return;
-  if (++failures > 40) finish();
-  print("FAIL ");
-  print(what);
-  print(": ");
-  print_number(actual);
-  print(" instead of ");
-  print_number(expected);
-  print("\n");
-}
-
-bool under_tcg(void) {
-  uint32_t a = 0x40000000, b, c = 0, d;
-  __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-  return b == 0x54474354;  // "TCGT"
-}
+bool (*on_event)(struct Frame* frame);
 
 void on_exception(struct Frame* frame) {
+  if (on_event && on_event(frame)) return;
   if (frame->vector >= 32 && frame->vector != 0x80 && on_interrupt) {
     on_interrupt((int)frame->vector);
     return;
@@ -101,6 +53,26 @@ __attribute__((noinline)) struct Fault attempt(void (*action)(void*), void* argu
   return fault;
 }
 
+struct Fault run(const struct Frame* frame) {
+  return attempt((void (*)(void*))enter, (void*)frame);
+}
+
+struct Frame supervisor_frame(const void* code) {
+  return (struct Frame){.rip = (uint64_t)code,
+                        .cs = kCode64,
+                        .rflags = 2,
+                        .rsp = (uint64_t)(supervisor_stack + sizeof supervisor_stack),
+                        .ss = kData};
+}
+
+struct Frame user_frame(const void* code) {
+  return (struct Frame){.rip = (uint64_t)code + kUserAlias,
+                        .cs = kUserCode64,
+                        .rflags = 2,
+                        .rsp = (uint64_t)(user_stack + sizeof user_stack) + kUserAlias,
+                        .ss = kUserData};
+}
+
 void set_gate_present(int vector, bool present) {
   idt[vector].low = (idt[vector].low & ~(1ULL << 47)) | (uint64_t)present << 47;
 }
@@ -132,8 +104,30 @@ static void set_up(void) {
 
   pdpt[1] = (uint64_t)window_directory | kPresent | kWritable | kUser;
   window_directory[0] = (uint64_t)window | kPresent | kWritable | kUser;
+  pdpt[2] = (uint64_t)alias_directory | kPresent | kWritable | kUser;
+  for (unsigned i = 0; i < 64; ++i) alias_directory[i] = i * 0x200000ULL | 0x87;
   pdpt[3] = (uint64_t)device_directory | kPresent | kWritable;
   device_directory[0x1F7] = 0xFEE00000 | 0x9B;  // the local APIC, in a page of 2 MiB, not cached
+  device_directory[0x1F6] = 0xFEC00000 | 0x9B;  // and the IOAPIC
+}
+
+unsigned cpu_count(void) {
+  uint32_t a = 1, b, c, d;
+  __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+  return d >> 28 & 1 ? b >> 16 & 0xFF : 1;
+}
+
+/// Whether the kernel's command line (of PVH's start info) asks for a suite; without one, all run.
+static bool asked_for(const char* name) {
+  extern uint32_t start_info;
+  const char* line = (const char*)*(uint64_t*)(uint64_t)(start_info + 24);
+  if (line == 0 || *line == 0) return true;
+  for (; *line; ++line) {
+    unsigned i = 0;
+    while (name[i] && line[i] == name[i]) ++i;
+    if (name[i] == 0) return true;
+  }
+  return false;
 }
 
 void main(void) {
@@ -141,14 +135,18 @@ void main(void) {
   static const struct {
     const char* name;
     void (*run)(void);
-  } kSuites[] = {{"exceptions\n", test_exceptions},
-                 {"paging\n", test_paging},
-                 {"code writing\n", test_code_writing},
-                 {"strings\n", test_strings},
-                 {"interrupts\n", test_interrupts}};
+    unsigned cpus;
+  } kSuites[] = {
+      {"exceptions", test_exceptions, 1}, {"paging", test_paging, 1},         {"code-writing", test_code_writing, 1},
+      {"strings", test_strings, 1},       {"interrupts", test_interrupts, 1}, {"selectors", test_selectors, 1},
+      {"gates", test_gates, 1},           {"debug", test_debug, 1},           {"syscalls", test_syscalls, 1}};
   for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
+    if (!asked_for(kSuites[i].name) || cpu_count() < kSuites[i].cpus) continue;
     print(kSuites[i].name);
+    print("\n");
     kSuites[i].run();
+    on_interrupt = 0;
+    on_event = 0;
   }
   finish();
 }

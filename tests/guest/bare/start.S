@@ -8,6 +8,7 @@
         .code32
         .globl  start
 start:  mov     $stack_top, %esp
+        mov     %ebx, start_info
         mov     $page_directory, %edi
         mov     $0x83, %eax             // 2 MiB pages: present, writable
 map:    mov     %eax, (%edi)
@@ -78,6 +79,7 @@ common: push    %rax
         and     $-16, %rsp
         call    on_exception
         mov     %rbx, %rsp
+restore:
         pop     %r15
         pop     %r14
         pop     %r13
@@ -96,16 +98,23 @@ common: push    %rax
         add     $16, %rsp
         iretq
 
+        .globl  enter                   // (struct Frame*): goes wherever it says
+enter:  mov     %rdi, %rsp
+        jmp     restore
+
         .section .data
-        .globl  gdt, tss
+        .globl  gdt, tss, start_info
         .balign 16
 gdt:    .quad   0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF, 0x00CFF3000000FFFF, 0x00AFFB000000FFFF
         .quad   0, 0                    // 28h: the task-state segment
+        .fill   57, 8, 0                // the suites'
 gdt_pointer:
         .word   gdt_pointer - gdt - 1
         .quad   gdt
         .balign 16
 tss:    .fill   104, 1, 0
+start_info:
+        .quad   0
 
         .section .bss
         .globl  pml4, pdpt, page_directory
