@@ -102,3 +102,6 @@ void test_selectors(void);
 void test_gates(void);
 void test_debug(void);
 void test_syscalls(void);
+void test_double_faults(void);
+void test_priorities(void);
+void test_shadows(void);

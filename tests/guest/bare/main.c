@@ -136,10 +136,18 @@ void main(void) {
     const char* name;
     void (*run)(void);
     unsigned cpus;
-  } kSuites[] = {
-      {"exceptions", test_exceptions, 1}, {"paging", test_paging, 1},         {"code-writing", test_code_writing, 1},
-      {"strings", test_strings, 1},       {"interrupts", test_interrupts, 1}, {"selectors", test_selectors, 1},
-      {"gates", test_gates, 1},           {"debug", test_debug, 1},           {"syscalls", test_syscalls, 1}};
+  } kSuites[] = {{"exceptions", test_exceptions, 1},
+                 {"paging", test_paging, 1},
+                 {"code-writing", test_code_writing, 1},
+                 {"strings", test_strings, 1},
+                 {"interrupts", test_interrupts, 1},
+                 {"selectors", test_selectors, 1},
+                 {"gates", test_gates, 1},
+                 {"debug", test_debug, 1},
+                 {"syscalls", test_syscalls, 1},
+                 {"double-faults", test_double_faults, 1},
+                 {"priorities", test_priorities, 1},
+                 {"shadows", test_shadows, 1}};
   for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
     if (!asked_for(kSuites[i].name) || cpu_count() < kSuites[i].cpus) continue;
     print(kSuites[i].name);
