@@ -105,3 +105,4 @@ void test_syscalls(void);
 void test_double_faults(void);
 void test_priorities(void);
 void test_shadows(void);
+void test_paging_levels(void);

@@ -147,7 +147,8 @@ void main(void) {
                  {"syscalls", test_syscalls, 1},
                  {"double-faults", test_double_faults, 1},
                  {"priorities", test_priorities, 1},
-                 {"shadows", test_shadows, 1}};
+                 {"shadows", test_shadows, 1},
+                 {"paging-levels", test_paging_levels, 1}};
   for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
     if (!asked_for(kSuites[i].name) || cpu_count() < kSuites[i].cpus) continue;
     print(kSuites[i].name);
