@@ -106,3 +106,5 @@ void test_double_faults(void);
 void test_priorities(void);
 void test_shadows(void);
 void test_paging_levels(void);
+void test_fpu(void);
+void test_xstate(void);

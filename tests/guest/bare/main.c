@@ -148,7 +148,9 @@ void main(void) {
                  {"double-faults", test_double_faults, 1},
                  {"priorities", test_priorities, 1},
                  {"shadows", test_shadows, 1},
-                 {"paging-levels", test_paging_levels, 1}};
+                 {"paging-levels", test_paging_levels, 1},
+                 {"fpu", test_fpu, 1},
+                 {"xstate", test_xstate, 1}};
   for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
     if (!asked_for(kSuites[i].name) || cpu_count() < kSuites[i].cpus) continue;
     print(kSuites[i].name);
