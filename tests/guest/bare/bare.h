@@ -108,3 +108,5 @@ void test_shadows(void);
 void test_paging_levels(void);
 void test_fpu(void);
 void test_xstate(void);
+void test_ipis(void);
+void test_shared_memory(void);
