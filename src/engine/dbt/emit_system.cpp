@@ -84,6 +84,13 @@ Emitter::Next Emitter::system(const SourceInsn& source, const SourceInsn* follow
       if (mode_.user || !mode_.code_64 || source.insn.operand_size != 8) return Next::Untranslated;
       call_switch(trampolines_.system_return);
       return Next::End;
+    case ZYDIS_MNEMONIC_STAC:
+    case ZYDIS_MNEMONIC_CLAC:
+      if (mode_.user) return Next::Untranslated;
+      change_access(source.insn.mnemonic == ZYDIS_MNEMONIC_STAC);
+      return Next::Continue;
+    case ZYDIS_MNEMONIC_MOV:
+      return read_selector(source);
     case ZYDIS_MNEMONIC_RDTSC:
       read_tsc();
       return Next::Continue;
@@ -163,6 +170,32 @@ void Emitter::read_tsc() {
   a_.mov(host::edx, host::edx);
 }
 
+/// RFLAGS.AC decides under which view supervisor code is.
+void Emitter::change_access(bool allowed) {
+  const std::int32_t tables = DOPPEL_ENV(tables) + (allowed ? 2 * static_cast<std::int32_t>(sizeof(Env::Tables)) : 0);
+  a_.mov(host::rcx, env(DOPPEL_ENV(may_change_access)));
+  leave_where_zero(ExitReason::Interpret);
+  a_.mov(env(DOPPEL_ENV(access_flag)), allowed ? static_cast<std::int32_t>(x86::rflags::kAc) : 0);
+  a_.mov(env(DOPPEL_ENV(switched)), 1);
+  a_.mov(host::rcx, env(tables + static_cast<std::int32_t>(offsetof(Env::Tables, write_table))));
+  a_.mov(env(DOPPEL_ENV(write_table)), host::rcx);
+  a_.wrgsbase(host::rcx);
+  a_.mov(host::rsp, env(tables + static_cast<std::int32_t>(offsetof(Env::Tables, stack_pointer))));
+}
+
+/// MOV of a segment register to a general one.
+Emitter::Next Emitter::read_selector(const SourceInsn& source) {
+  const isa::Operand &target = source.insn.op[0], &from = source.insn.op[1];
+  const bool whole = source.insn.operand_size == 8 || (source.insn.operand_size == 4 && mode_.code_64);
+  if (target.kind != isa::OperandKind::Gpr || from.kind != isa::OperandKind::Segment || !whole)
+    return Next::Untranslated;
+  a_.mov(host::r11, env(DOPPEL_ENV(state)));
+  const std::size_t at = offsetof(x86::CpuState, segment) + from.reg * sizeof(x86::Segment);
+  a_.movzx(host::ecx, Mem(host::r11, static_cast<std::int32_t>(at + offsetof(x86::Segment, selector)), 2));
+  store_gpr(target.reg, host::rcx);
+  return Next::Continue;
+}
+
 /// RDFSBASE and its like; what would fault is left to the interpreter.
 Emitter::Next Emitter::segment_base(const SourceInsn& source, std::int32_t base, bool write) {
   if (!mode_.code_64) return Next::Untranslated;
@@ -212,7 +245,8 @@ void Emitter::push_flags() {
   a_.movzx(host::eax, host::al);
   a_.rorx(host::eax, host::eax, kOfToBit11);
   a_.lea(host::rcx, host::ptr(host::rcx, host::rax));
-  for (const std::int32_t part : {DOPPEL_ENV(interrupt_flag), DOPPEL_ENV(pushed_flags)}) {
+  keep_islands_in_reach();
+  for (const std::int32_t part : {DOPPEL_ENV(interrupt_flag), DOPPEL_ENV(access_flag), DOPPEL_ENV(pushed_flags)}) {
     a_.mov(host::rax, env(part));
     a_.lea(host::rcx, host::ptr(host::rcx, host::rax));
   }

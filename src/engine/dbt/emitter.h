@@ -106,6 +106,8 @@ class Emitter {
   void call_switch(const std::byte* trampoline);
   void load_state(const Gp& target, std::size_t offset);
   void read_tsc();
+  void change_access(bool allowed);
+  Next read_selector(const SourceInsn& source);
   Next segment_base(const SourceInsn& source, std::int32_t base, bool write);
 
   // emit_control.cpp: branches and the stack.

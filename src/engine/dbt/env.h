@@ -55,7 +55,8 @@ struct Env {
   std::uint64_t target;                    ///< guest address of a jump under way
   std::uint64_t bit_mask_32, bit_mask_64;  ///< of PEXT: of a bit number to what counts in an operand of so many bits
   std::uint64_t fpu_loaded;
-  std::uint64_t pushed_flags;       ///< what PUSHF pushes beside IF and the arithmetic flags
+  std::uint64_t access_flag;        ///< RFLAGS.AC, in its place
+  std::uint64_t pushed_flags;       ///< what PUSHF pushes beside IF, AC and the arithmetic flags
   std::uint64_t interrupt_waiting;  ///< STI has to look for one
   const time::TscLine* clock;       ///< what RDTSC is computed from; null where the interpreter has to
   std::uint64_t fsgsbase;           ///< CR4.FSGSBASE, in its place
@@ -63,13 +64,14 @@ struct Env {
   /// SYSCALL and SYSRET may switch between user and supervisor code by themselves: the state allows it, and both jump
   /// tables hold what they lead to.
   std::uint64_t may_switch;
-  std::uint64_t switched;     ///< they have
-  std::uint64_t write_table;  ///< what gs points to
-  /// Of supervisor code after SYSCALL, and of user code: the host's rsp and gs.
+  std::uint64_t may_change_access;  ///< so may STAC and CLAC
+  std::uint64_t switched;           ///< they have
+  std::uint64_t write_table;        ///< what gs points to
+  /// The host's rsp and gs under the view of supervisor code with AC clear, of user code, of supervisor code with AC.
   struct Tables {
     std::uint64_t stack_pointer, write_table;
   };
-  std::array<Tables, 2> tables;
+  std::array<Tables, 3> tables;
 
   ExitReason reason;
   std::uint32_t host_mxcsr;

@@ -220,7 +220,7 @@ std::optional<Exit> Runner::run_observed() {
   const Block* block = block_at(rip, std::exchange(plain_next_, false));
   if (block == nullptr) return std::exchange(exit_, std::nullopt);
   save_fpu();
-  views_->env().may_switch = 0;
+  views_->env().may_switch = views_->env().may_change_access = 0;
   BlockObserver::Next next = BlockObserver::Next::Again;
   while (next == BlockObserver::Next::Again) {
     observer_->before(*block);
@@ -261,8 +261,9 @@ void Runner::enter(const std::byte* code) {
     env.jump_mask.store(JumpTable::kPlaces, std::memory_order_seq_cst);
     if (cpu_.ports.attention.any()) env.jump_mask.store(0, std::memory_order_relaxed);
   }
-  constexpr std::uint64_t kHidden = rflags::kVm | rflags::kRf | rflags::kIf | 0xFF;
+  constexpr std::uint64_t kHidden = rflags::kVm | rflags::kRf | rflags::kIf | rflags::kAc | 0xFF;
   env.interrupt_flag = cpu_.state.rflags_without_of & rflags::kIf;
+  env.access_flag = cpu_.state.rflags_without_of & rflags::kAc;
   env.pushed_flags = cpu_.state.rflags_without_of & ~kHidden;
   env.interrupt_waiting = cpu_.interrupt_waiting ? 1 : 0;
   const bool tsc = (cpu_.state.cr4 & x86::cr4::kTsd) == 0 && observer_ == nullptr;
@@ -271,13 +272,15 @@ void Runner::enter(const std::byte* code) {
   const auto table = reinterpret_cast<std::uint64_t>(views_->writes(view).entries());
   if (table != env.write_table) set_host_gs(env.write_table = table);
   trampolines_.enter(views_->stack_pointer(view), code);
-  cpu_.state.rflags_without_of = (cpu_.state.rflags_without_of & ~rflags::kIf) | env.interrupt_flag;
+  cpu_.state.rflags_without_of =
+      (cpu_.state.rflags_without_of & ~(rflags::kIf | rflags::kAc)) | env.interrupt_flag | env.access_flag;
   cpu_.state.seg(x86::SegReg::Fs).base = env.fs_base;
   cpu_.state.seg(x86::SegReg::Gs).base = env.gs_base;
   cpu_.state.kernel_gs_base = env.kernel_gs_base;
 }
 
-/// Sees whether SYSCALL and SYSRET have more to look at than what translated code looks at itself.
+/// Sees whether SYSCALL and SYSRET have more to look at than what translated code looks at itself; and what they and
+/// STAC and CLAC change to.
 void Runner::allow_switches() {
   Env& env = views_->env();
   const x86::CpuState& state = cpu_.state;
@@ -289,12 +292,13 @@ void Runner::allow_switches() {
                        jump_mode_[!user] == (mode.key ^ Mode::kUser) && !views_->jumps(true).doubtful() &&
                        !views_->jumps(false).doubtful() && (!smap || (state.sfmask & rflags::kAc) != 0);
   env.may_switch = allowed ? 1 : 0;
-  if (!allowed) return;
+  env.may_change_access = 1;
   const auto tables = [this](x86::View view) {
     return Env::Tables{reinterpret_cast<std::uint64_t>(views_->stack_pointer(view)),
                        reinterpret_cast<std::uint64_t>(views_->writes(view).entries())};
   };
-  env.tables = {tables(smap ? x86::View::SupervisorSmap : x86::View::Supervisor), tables(x86::View::User)};
+  env.tables = {tables(smap ? x86::View::SupervisorSmap : x86::View::Supervisor), tables(x86::View::User),
+                tables(x86::View::Supervisor)};
 }
 
 void Runner::load_fpu() {
@@ -440,7 +444,7 @@ void Runner::stop_at(const Block& block, std::uint64_t page_offset) {
 }
 
 const std::byte* Runner::handle_exit() {
-  if (std::exchange(views_->env().switched, 0) != 0) interpreter_->privilege_changed();
+  if (std::exchange(views_->env().switched, 0) != 0) interpreter_->rights_changed();
   const ExitReason reason = views_->env().reason;
   ++stats_.exits[static_cast<std::size_t>(reason)];
   if (reason == ExitReason::HostFault) {

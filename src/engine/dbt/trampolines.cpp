@@ -158,12 +158,15 @@ void emit_flat_segments(Assembler& a, bool user) {
 /// in Env::target.
 void emit_switch(Assembler& a, bool user, const std::byte* not_found) {
   namespace rflags = x86::rflags;
-  constexpr std::uint64_t kHidden = rflags::kVm | rflags::kRf | rflags::kIf | 0xFF;
+  constexpr std::uint64_t kHidden = rflags::kVm | rflags::kRf | rflags::kIf | rflags::kAc | 0xFF;
   constexpr unsigned kOfBit = 11;
   a.mov(host::r11, env(DOPPEL_ENV(state)));
   a.mov(host::eax, host::edx);
   a.and_(host::eax, static_cast<std::uint32_t>(rflags::kIf));
   a.mov(env(DOPPEL_ENV(interrupt_flag)), host::rax);
+  a.mov(host::eax, host::edx);
+  a.and_(host::eax, static_cast<std::uint32_t>(rflags::kAc));
+  a.mov(env(DOPPEL_ENV(access_flag)), host::rax);
   a.mov(host::eax, host::edx);
   a.and_(host::eax, ~static_cast<std::uint32_t>(rflags::kOf));
   a.mov(state(host::r11, offsetof(CpuState, rflags_without_of)), host::rax);
@@ -234,6 +237,7 @@ void emit_system_call(Assembler& a, const std::byte* interpret, const std::byte*
   a.shl(host::eax, kOfBit);
   a.or_(host::edx, host::eax);
   a.or_(host::edx, env(DOPPEL_ENV(interrupt_flag), 4));
+  a.or_(host::edx, env(DOPPEL_ENV(access_flag), 4));
   a.or_(host::edx, env(DOPPEL_ENV(pushed_flags), 4));
   a.mov(env(DOPPEL_ENV(slot) + 8 * static_cast<std::int32_t>(x86::kR11 - x86::kR9)), host::rdx);
   a.mov(host::r9, host::r11);

@@ -178,7 +178,7 @@ void Runner::refresh() {
   linear_mask_ = mode_.code_64() ? kNoLimit : 0xFFFF'FFFF;
 }
 
-void Runner::privilege_changed() {
+void Runner::rights_changed() {
   context_.cpu.mmu.refresh_view();
   refresh();
 }

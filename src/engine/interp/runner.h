@@ -51,8 +51,8 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener {
   void begin();
   /// What waits between two instructions; an Exit when run() is to return.
   std::optional<Exit> boundary();
-  /// The other engine has changed the privilege level, and nothing else that mode() depends on.
-  void privilege_changed();
+  /// The other engine has changed CPL or RFLAGS.AC.
+  void rights_changed();
   /// Executes the instruction at RIP, or delivers its fault.
   std::optional<Exit> step();
   /// Delivers the fault of the instruction at RIP.

@@ -142,6 +142,50 @@ TEST_F(SystemCalls, keep_supervisors_out_of_user_pages_under_smap) {
   EXPECT_EQ(twins.right.state.cr2, Twins::kData + 8);
 }
 
+TEST_F(SystemCalls, read_what_segments_are_loaded) {
+  run([](Assembler& a) {
+    a.mov(r::rdx, -1);
+    a.mov(r::edx, r::ds);
+    a.add(r::rsi, r::rdx);
+    a.mov(r::r9, -1);
+    a.mov(r::r9d, r::es);
+    a.add(r::rsi, r::r9);
+    a.mov(r::rdx, -1);
+    a.mov(r::dx, r::ss);
+    a.add(r::rsi, r::rdx);
+  });
+  expect_all_calls();
+}
+
+TEST_F(SystemCalls, push_the_flag_that_stac_sets) {
+  twins.state.cr4 |= x86::cr4::kSmap;
+  for (const std::uint64_t page : {Twins::kGdt, Twins::kIdt, Twins::kTss, Twins::kKernelStack - 0x1000})
+    twins.poke(Twins::entry_of(page), page | 3);
+  // The flags are pushed to the user's stack, which only STAC permits.
+  twins.place_code(kCodeAddress, [](Assembler& a) {
+    const Label again = a.newLabel();
+    a.bind(again);
+    a.syscall();
+    a.dec(r::rbx);
+    a.jnz(again);
+    a.ud2();
+  });
+  twins.place_code(kKernel, [](Assembler& a) {
+    a.stac();
+    a.pushfq();
+    a.pop(r::rdx);
+    a.imul(r::rsi, r::rsi, 31);
+    a.add(r::rsi, r::rdx);
+    a.mov(r::qword_ptr(Twins::kData), r::rsi);
+    a.clac();
+    a.mov(r::qword_ptr(Twins::kSupervisor), r::rsi);
+    a.embed("\x48\x0F\x07", 3);
+  });
+  twins.state.rip = kCodeAddress;
+  twins.run_and_compare();
+  expect_all_calls();
+}
+
 TEST_F(SystemCalls, return_to_no_address) {
   run([](Assembler& a) { late(a, [](Assembler& late) { late.mov(r::rcx, std::uint64_t{1} << 60); }); });
   EXPECT_TRUE(twins.exception());
