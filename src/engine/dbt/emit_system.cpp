@@ -46,6 +46,12 @@ Emitter::Next Emitter::system(const SourceInsn& source, const SourceInsn* follow
     case ZYDIS_MNEMONIC_SAHF:
       a_.sahf();
       return Next::Continue;
+    case ZYDIS_MNEMONIC_CLD:
+      a_.mov(env(DOPPEL_ENV(direction_flag)), 0);
+      return Next::Continue;
+    case ZYDIS_MNEMONIC_STD:
+      a_.mov(env(DOPPEL_ENV(direction_flag)), static_cast<std::int32_t>(x86::rflags::kDf));
+      return Next::Continue;
     case ZYDIS_MNEMONIC_CLI:
       if (mode_.user) return Next::Untranslated;
       a_.mov(env(DOPPEL_ENV(interrupt_flag)), 0);
@@ -246,7 +252,7 @@ void Emitter::push_flags() {
   a_.rorx(host::eax, host::eax, kOfToBit11);
   a_.lea(host::rcx, host::ptr(host::rcx, host::rax));
   keep_islands_in_reach();
-  for (const std::int32_t part : {DOPPEL_ENV(interrupt_flag), DOPPEL_ENV(access_flag), DOPPEL_ENV(pushed_flags)}) {
+  for (const std::int32_t part : {DOPPEL_ENV(interrupt_flag), DOPPEL_ENV(access_flag), DOPPEL_ENV(direction_flag), DOPPEL_ENV(pushed_flags)}) {
     a_.mov(host::rax, env(part));
     a_.lea(host::rcx, host::ptr(host::rcx, host::rax));
   }

@@ -110,7 +110,7 @@ class Emitter {
   Next read_selector(const SourceInsn& source);
   Next segment_base(const SourceInsn& source, std::int32_t base, bool write);
 
-  // emit_control.cpp: branches and the stack.
+  // emit_control.cpp: branches, the stack, strings.
   Next branch(const SourceInsn& source);
   Next conditional(const SourceInsn& source, unsigned condition);
   Next push(const SourceInsn& source);
@@ -119,6 +119,7 @@ class Emitter {
   Next call(const SourceInsn& source);
   Next ret(const SourceInsn& source);
   Next jump(const SourceInsn& source);
+  Next string(const SourceInsn& source);
   bool load_operand(const SourceInsn& source);
   void jump_to(std::int64_t page_offset);
   void chain(std::int64_t target);

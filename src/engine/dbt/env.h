@@ -20,6 +20,7 @@ enum class ExitReason : std::uint32_t {
   WriteMiss,         ///< … nor in the write table
   Remapped,          ///< the instruction crosses into a page that may be another one by now
   Crossing,          ///< an access that does not stay inside its page
+  String,            ///< a repeated string instruction has come to where it does not go on by itself
   Split,             ///< a group of accesses is not in one page, or may not all be made yet
   Attention,         ///< the attention word is not zero
   LoadFpu,           ///< the guest's x87 state is wanted in the host's registers
@@ -56,7 +57,8 @@ struct Env {
   std::uint64_t bit_mask_32, bit_mask_64;  ///< of PEXT: of a bit number to what counts in an operand of so many bits
   std::uint64_t fpu_loaded;
   std::uint64_t access_flag;        ///< RFLAGS.AC, in its place
-  std::uint64_t pushed_flags;       ///< what PUSHF pushes beside IF, AC and the arithmetic flags
+  std::uint64_t direction_flag;     ///< RFLAGS.DF, in its place
+  std::uint64_t pushed_flags;       ///< what PUSHF pushes beside IF, AC, DF and the arithmetic flags
   std::uint64_t interrupt_waiting;  ///< STI has to look for one
   const time::TscLine* clock;       ///< what RDTSC is computed from; null where the interpreter has to
   std::uint64_t fsgsbase;           ///< CR4.FSGSBASE, in its place
@@ -72,6 +74,12 @@ struct Env {
     std::uint64_t stack_pointer, write_table;
   };
   std::array<Tables, 3> tables;
+
+  /// What trampolines.cpp's string routines keep while the host's instruction has their registers.
+  struct String {
+    std::uint64_t flags, count, source, destination;
+  };
+  String string;
 
   ExitReason reason;
   std::uint32_t host_mxcsr;

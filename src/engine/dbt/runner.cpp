@@ -261,9 +261,10 @@ void Runner::enter(const std::byte* code) {
     env.jump_mask.store(JumpTable::kPlaces, std::memory_order_seq_cst);
     if (cpu_.ports.attention.any()) env.jump_mask.store(0, std::memory_order_relaxed);
   }
-  constexpr std::uint64_t kHidden = rflags::kVm | rflags::kRf | rflags::kIf | rflags::kAc | 0xFF;
+  constexpr std::uint64_t kHidden = rflags::kVm | rflags::kRf | rflags::kIf | rflags::kAc | rflags::kDf | 0xFF;
   env.interrupt_flag = cpu_.state.rflags_without_of & rflags::kIf;
   env.access_flag = cpu_.state.rflags_without_of & rflags::kAc;
+  env.direction_flag = cpu_.state.rflags_without_of & rflags::kDf;
   env.pushed_flags = cpu_.state.rflags_without_of & ~kHidden;
   env.interrupt_waiting = cpu_.interrupt_waiting ? 1 : 0;
   const bool tsc = (cpu_.state.cr4 & x86::cr4::kTsd) == 0 && observer_ == nullptr;
@@ -272,8 +273,9 @@ void Runner::enter(const std::byte* code) {
   const auto table = reinterpret_cast<std::uint64_t>(views_->writes(view).entries());
   if (table != env.write_table) set_host_gs(env.write_table = table);
   trampolines_.enter(views_->stack_pointer(view), code);
+  constexpr std::uint64_t kInEnv = rflags::kIf | rflags::kAc | rflags::kDf;
   cpu_.state.rflags_without_of =
-      (cpu_.state.rflags_without_of & ~(rflags::kIf | rflags::kAc)) | env.interrupt_flag | env.access_flag;
+      (cpu_.state.rflags_without_of & ~kInEnv) | env.interrupt_flag | env.access_flag | env.direction_flag;
   cpu_.state.seg(x86::SegReg::Fs).base = env.fs_base;
   cpu_.state.seg(x86::SegReg::Gs).base = env.gs_base;
   cpu_.state.kernel_gs_base = env.kernel_gs_base;
@@ -455,7 +457,7 @@ const std::byte* Runner::handle_exit() {
   const std::byte* const behind = called_from(views_->env());
   if (reason == ExitReason::ReadMiss) return missed(cache_.site_before(behind), Access::Read);
   if (reason == ExitReason::WriteMiss) return missed(cache_.site_before(behind), Access::Write);
-  if (reason == ExitReason::Crossing) return interpreted(cache_.site_before(behind));
+  if (reason == ExitReason::Crossing || reason == ExitReason::String) return interpreted(cache_.site_before(behind));
   std::uint32_t number = 0;
   std::memcpy(&number, behind, sizeof number);
   const Site& site = cache_.site(number);
@@ -635,7 +637,8 @@ nlohmann::json Runner::stats() const {
   json["write_fills"] = stats_.write_fills;
   constexpr std::array<const char*, kExitReasons> kReasons{"lookup",    "chain",      "interpret", "interpret_and_look",
                                                            "read_miss", "write_miss", "remapped",  "crossing",
-                                                           "split",     "attention",  "load_fpu",  "host_fault"};
+                                                           "string",    "split",      "attention", "load_fpu",
+                                                           "host_fault"};
   for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
   return json;
 }

@@ -31,6 +31,10 @@ struct Trampolines {
   std::array<std::array<const std::byte*, 16>, kCheckedSizes> check_crossing{};
   /// What it calls when the jump table does not have the guest address in r11.
   const std::byte* not_found = nullptr;
+  /// What it calls for REP MOVS and REP STOS with 64-bit addresses, by the binary logarithm of the element's size. They
+  /// leave like a miss, or to the interpreter, with what has been done in the registers. Change rcx and r11.
+  static constexpr std::size_t kStringSizes = 4;
+  std::array<const std::byte*, kStringSizes> move_string{}, store_string{};
   /// What it calls for SYSCALL, with the address behind it in rcx, and for SYSRET to 64-bit code. They do not come back
   /// to the block, except by way of the monitor, which Env::may_switch and rare cases send them to.
   const std::byte* system_call = nullptr;
