@@ -21,6 +21,10 @@ bool reads_rcx(ZydisMnemonic mnemonic) {
   return mnemonic == ZYDIS_MNEMONIC_CMPXCHG8B || mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B;
 }
 
+bool is_ch(const Operand& operand) {
+  return operand.kind == OperandKind::GprHigh && operand.reg == x86::kRcx;
+}
+
 /// Those whose register operand in the ModRM.rm field may as well be memory, with the same meaning at the same speed.
 bool takes_memory_for_rm(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
@@ -118,6 +122,11 @@ bool Emitter::write_host(const SourceInsn& source) {
   const Operand* memory = isa::memory_operand(insn);
   const bool high = std::any_of(insn.op.begin(), insn.op.begin() + insn.operand_count,
                                 [](const Operand& op) { return op.kind == OperandKind::GprHigh; });
+  if (memory != nullptr && high) {
+    const auto* end = insn.op.begin() + insn.operand_count;
+    const auto* ch = std::find_if(insn.op.begin(), end, is_ch);
+    if (ch != end && !ch->written) return read_ch(source, static_cast<std::size_t>(ch - insn.op.begin()), *memory);
+  }
   HostOperands operands;
   bool rcx_free = true, r11_free = true;
   if (memory != nullptr) {
@@ -228,6 +237,25 @@ bool Emitter::write_host(const SourceInsn& source) {
   for (std::size_t i = 0; i < lent; ++i) {
     if (loans[i].store) store_gpr(loans[i].guest, reg(loans[i].host, 8));
   }
+  return true;
+}
+
+/// Guest RCX is in a register without a high byte: CH is shifted down to where it can be named beside memory.
+bool Emitter::read_ch(const SourceInsn& source, std::size_t operand, const Operand& memory) {
+  SourceInsn low = source;
+  low.insn.op[operand].kind = OperandKind::Gpr;
+  Access at{};
+  if (!access(source, memory.size, memory.written ? Kind::Write : Kind::Read, true, at)) return false;
+  a_.lea(host::r11, at.operand(8));
+  a_.rorx(host::ecx, host::r9d, 8);
+  HostOperands operands;
+  operands.memory = {kHostR11, kNoHostReg, 0};
+  operands.reg[operand] = kHostRcx;
+  std::array<std::byte, kMaxReencoded> bytes;
+  const std::size_t length = reencode(low, operands, bytes);
+  if (length == 0) return false;
+  kept_ = AccessGroups::kNone;
+  a_.embed(bytes.data(), length);
   return true;
 }
 

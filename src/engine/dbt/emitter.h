@@ -96,6 +96,7 @@ class Emitter {
   // emit_host.cpp: instructions that the host executes.
   Next host(const SourceInsn& source);
   Next lea(const SourceInsn& source);
+  bool read_ch(const SourceInsn& source, std::size_t operand, const isa::Operand& memory);
   bool bit_string(const SourceInsn& source);
   bool write_host(const SourceInsn& source);
 
