@@ -96,7 +96,7 @@ Emitter::Next Emitter::system(const SourceInsn& source, const SourceInsn* follow
       change_access(source.insn.mnemonic == ZYDIS_MNEMONIC_STAC);
       return Next::Continue;
     case ZYDIS_MNEMONIC_MOV:
-      return read_selector(source);
+      return read_register(source);
     case ZYDIS_MNEMONIC_RDTSC:
       read_tsc();
       return Next::Continue;
@@ -189,15 +189,26 @@ void Emitter::change_access(bool allowed) {
   a_.mov(host::rsp, env(tables + static_cast<std::int32_t>(offsetof(Env::Tables, stack_pointer))));
 }
 
-/// MOV of a segment register to a general one.
-Emitter::Next Emitter::read_selector(const SourceInsn& source) {
+/// MOV of a segment or control register to a general one.
+Emitter::Next Emitter::read_register(const SourceInsn& source) {
+  using isa::OperandKind;
   const isa::Operand &target = source.insn.op[0], &from = source.insn.op[1];
-  const bool whole = source.insn.operand_size == 8 || (source.insn.operand_size == 4 && mode_.code_64);
-  if (target.kind != isa::OperandKind::Gpr || from.kind != isa::OperandKind::Segment || !whole)
-    return Next::Untranslated;
-  a_.mov(host::r11, env(DOPPEL_ENV(state)));
-  const std::size_t at = offsetof(x86::CpuState, segment) + from.reg * sizeof(x86::Segment);
-  a_.movzx(host::ecx, Mem(host::r11, static_cast<std::int32_t>(at + offsetof(x86::Segment, selector)), 2));
+  if (!mode_.code_64 || target.kind != OperandKind::Gpr) return Next::Untranslated;
+  if (from.kind == OperandKind::Segment) {
+    a_.mov(host::r11, env(DOPPEL_ENV(state)));
+    const std::size_t at = offsetof(x86::CpuState, segment) + from.reg * sizeof(x86::Segment);
+    a_.movzx(host::ecx, Mem(host::r11, static_cast<std::int32_t>(at + offsetof(x86::Segment, selector)), 2));
+    if (target.size != 2) {
+      store_gpr(target.reg, host::rcx);
+    } else if (is_slot(target.reg)) {
+      a_.mov(slot(target.reg, 2), host::cx);
+    } else {
+      a_.mov(reg(host_of(target.reg), 2), host::cx);
+    }
+    return Next::Continue;
+  }
+  if (from.kind != OperandKind::Control || mode_.user || from.reg != 2) return Next::Untranslated;
+  load_state(host::rcx, offsetof(x86::CpuState, cr2));
   store_gpr(target.reg, host::rcx);
   return Next::Continue;
 }

@@ -108,7 +108,7 @@ class Emitter {
   void load_state(const Gp& target, std::size_t offset);
   void read_tsc();
   void change_access(bool allowed);
-  Next read_selector(const SourceInsn& source);
+  Next read_register(const SourceInsn& source);
   Next segment_base(const SourceInsn& source, std::int32_t base, bool write);
 
   // emit_control.cpp: branches, the stack, strings.

@@ -142,7 +142,8 @@ TEST_F(SystemCalls, keep_supervisors_out_of_user_pages_under_smap) {
   EXPECT_EQ(twins.right.state.cr2, Twins::kData + 8);
 }
 
-TEST_F(SystemCalls, read_what_segments_are_loaded) {
+TEST_F(SystemCalls, read_segment_registers_and_cr2) {
+  twins.state.cr2 = 0x1234'5678'9ABC;
   run([](Assembler& a) {
     a.mov(r::rdx, -1);
     a.mov(r::edx, r::ds);
@@ -153,6 +154,13 @@ TEST_F(SystemCalls, read_what_segments_are_loaded) {
     a.mov(r::rdx, -1);
     a.mov(r::dx, r::ss);
     a.add(r::rsi, r::rdx);
+    a.mov(r::r10, -1);
+    a.mov(r::r10w, r::cs);
+    a.add(r::rsi, r::r10);
+    a.mov(r::rdx, r::cr2);
+    a.add(r::rsi, r::rdx);
+    a.mov(r::r9, r::cr2);
+    a.add(r::rsi, r::r9);
   });
   expect_all_calls();
 }
