@@ -110,3 +110,8 @@ void test_fpu(void);
 void test_xstate(void);
 void test_ipis(void);
 void test_shared_memory(void);
+void test_apic(void);
+void test_io_apic(void);
+void test_pic(void);
+void test_pit(void);
+void test_rtc(void);

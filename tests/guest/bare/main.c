@@ -156,7 +156,12 @@ void main(void) {
                  {"fpu", test_fpu, 1},
                  {"xstate", test_xstate, 1},
                  {"ipis", test_ipis, 4},
-                 {"shared-memory", test_shared_memory, 4}};
+                 {"shared-memory", test_shared_memory, 4},
+                 {"apic", test_apic, 1},
+                 {"io-apic", test_io_apic, 1},
+                 {"pic", test_pic, 1},
+                 {"pit", test_pit, 1},
+                 {"rtc", test_rtc, 1}};
   for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
     if (!asked_for(kSuites[i].name) || cpu_count() < kSuites[i].cpus) continue;
     print(kSuites[i].name);
