@@ -24,6 +24,7 @@ enum class ExitReason : std::uint32_t {
   Split,             ///< a group of accesses is not in one page, or may not all be made yet
   Attention,         ///< the attention word is not zero
   LoadFpu,           ///< the guest's x87 state is wanted in the host's registers
+  Nowhere,           ///< a jump to JumpTable::kNowhere while something waits for the vCPU
   HostFault,         ///< the host's processor raised an exception at Env::fault_pc
 };
 

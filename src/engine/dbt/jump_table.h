@@ -30,6 +30,9 @@ class JumpTable {
   /// Where PDEP puts the low bits of an address to make of them, in units of 8 bytes, its entry's place.
   static constexpr std::uint64_t kPlaces = (kEntries - 1) * (sizeof(Entry) / 8);
   using Entries = std::array<Entry, kEntries>;
+  /// Its tag is in slot 0, where it can be met while Env::jump_mask is 0 only; what is found then is the code of its
+  /// own slot. A jump there is possible, but is an error of the guest's: the address is not canonical.
+  static constexpr x86::LinearAddress kNowhere = 0xC000'0000'0000'0001;
 
   /// Takes zeroed memory.
   void attach(Entries* entries) {
@@ -42,10 +45,13 @@ class JumpTable {
     return entry.negated_address == ~address + 1 ? entry.code : nullptr;
   }
 
-  /// Slot 0 stays empty: it is where look-ups go while Env::jump_mask is 0.
+  /// The code that is found for kNowhere.
+  void set_nowhere(const void* code) { (*entries_)[slot_of(kNowhere)].code = code; }
+
+  /// Slot 0 stays empty: it is where look-ups go while Env::jump_mask is 0. So does that of kNowhere.
   void put(x86::LinearAddress address, const void* code, memory::GuestPhysical physical_page, bool global) {
     const std::size_t slot = slot_of(address);
-    if (slot == 0) return;
+    if (slot == 0 || slot == slot_of(kNowhere)) return;
     const x86::LinearAddress linear_page = x86::Tlb::page_of(address);
     if (last_page_ != linear_page) {
       last_ = &pages_[linear_page];
@@ -113,8 +119,8 @@ class JumpTable {
   }
 
  private:
-  /// In slot 0, as no canonical address has this tag. Elsewhere 0 is enough: that address belongs into slot 0.
-  static constexpr std::uint64_t kNothing = std::uint64_t{1} << 62;
+  /// In slot 0. Elsewhere 0 is enough: that address belongs into slot 0.
+  static constexpr std::uint64_t kNothing = ~kNowhere + 1;
   static constexpr x86::LinearAddress kNoPage = 1;
   /// The addresses of a page share all of the slot's number but its low bits.
   static constexpr std::size_t kSlotsPerPage = memory::kPageSize;

@@ -84,6 +84,7 @@ Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::uni
   ports.attention.set_doorbell(&env.jump_mask);
   env.state = &cpu_.state;
   env.fault_resume = trampolines_.host_fault;
+  for (const bool user : {false, true}) views_->jumps(user).set_nowhere(trampolines_.nowhere);
 }
 
 Runner::~Runner() {
@@ -454,6 +455,12 @@ const std::byte* Runner::handle_exit() {
     return nullptr;
   }
   if (reason == ExitReason::Lookup) return looked_up();
+  if (reason == ExitReason::Nowhere) {
+    // The branch is not known any more: its #GP comes at the target.
+    cpu_.state.rip = JumpTable::kNowhere;
+    interpret_next_ = true;
+    return nullptr;
+  }
   const std::byte* const behind = called_from(views_->env());
   if (reason == ExitReason::ReadMiss) return missed(cache_.site_before(behind), Access::Read);
   if (reason == ExitReason::WriteMiss) return missed(cache_.site_before(behind), Access::Write);
@@ -638,7 +645,7 @@ nlohmann::json Runner::stats() const {
   constexpr std::array<const char*, kExitReasons> kReasons{"lookup",    "chain",      "interpret", "interpret_and_look",
                                                            "read_miss", "write_miss", "remapped",  "crossing",
                                                            "string",    "split",      "attention", "load_fpu",
-                                                           "host_fault"};
+                                                           "nowhere",   "host_fault"};
   for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
   return json;
 }

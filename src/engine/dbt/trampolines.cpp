@@ -456,6 +456,9 @@ Result<Trampolines> Trampolines::emit(CodeCache& cache) {
     made.store_string[log] = here();
     emit_string(a, false, log, exits);
   }
+  made.nowhere = here();
+  a.lea(host::rsp, host::ptr(host::rsp, -8));  // for it has been jumped to
+  a.jmp(reinterpret_cast<std::uint64_t>(way_out_of(ExitReason::Nowhere)));
   const std::byte* interpret = way_out_of(ExitReason::Interpret);
   made.system_call = here();
   emit_system_call(a, interpret, made.not_found);

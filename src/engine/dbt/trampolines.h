@@ -35,6 +35,8 @@ struct Trampolines {
   /// leave like a miss, or to the interpreter, with what has been done in the registers. Change rcx and r11.
   static constexpr std::size_t kStringSizes = 4;
   std::array<const std::byte*, kStringSizes> move_string{}, store_string{};
+  /// What the jump table has for JumpTable::kNowhere.
+  const std::byte* nowhere = nullptr;
   /// What it calls for SYSCALL, with the address behind it in rcx, and for SYSRET to 64-bit code. They do not come back
   /// to the block, except by way of the monitor, which Env::may_switch and rare cases send them to.
   const std::byte* system_call = nullptr;
