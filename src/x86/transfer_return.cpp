@@ -146,6 +146,8 @@ void protected_interrupt_return(Cpu& cpu, unsigned size) {
     return;
   }
   const std::uint64_t rsp = peek(cpu, std::uint64_t{kRspSlot} * size, size);
+  // A return to the same privilege looks at RIP before it looks at SS.
+  if (new_cpl == cpl) check_code_offset(state, code.segment, rip);
   const Segment ss = return_stack(cpu, code.segment, peek_selector(cpu, kSsSlot, size));
   check_code_offset(state, code.segment, rip);
   mark_accessed(cpu, code);

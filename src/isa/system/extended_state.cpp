@@ -17,16 +17,22 @@ std::uint64_t requested_components(const Cpu& cpu) {
   return (cpu.state.gpr[x86::kRdx] << 32) | (cpu.state.gpr[x86::kRax] & low_mask(32));
 }
 
+/// The image's address. A misaligned one faults as such (in x86::fxsave()) before its end can, with #SS for one.
+x86::LinearAddress image_address(Cpu& cpu, const Insn& insn, Access access) {
+  const x86::LinearAddress start = linear_address(cpu, insn, 1, access);
+  return start % 16 != 0 ? start : linear_address(cpu, insn, x86::kFxsaveSize, access);
+}
+
 template <bool kWide>
 void fxsave(Cpu& cpu, const Insn& insn) {
   require_not_emulated(cpu);
-  x86::fxsave(cpu, linear_address(cpu, insn, x86::kFxsaveSize, Access::Write), kWide);
+  x86::fxsave(cpu, image_address(cpu, insn, Access::Write), kWide);
 }
 
 template <bool kWide>
 void fxrstor(Cpu& cpu, const Insn& insn) {
   require_not_emulated(cpu);
-  x86::fxrstor(cpu, linear_address(cpu, insn, x86::kFxsaveSize, Access::Read), kWide);
+  x86::fxrstor(cpu, image_address(cpu, insn, Access::Read), kWide);
 }
 
 void require_xsave(const Cpu& cpu) {
