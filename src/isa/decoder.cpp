@@ -282,7 +282,8 @@ bool convert_for_amd(const ZydisDecodedInstruction& instruction, Insn& insn) {
   const bool near_branch =
       instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT || instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
   const bool wide = (instruction.attributes & ZYDIS_ATTRIB_HAS_REX) != 0 && instruction.raw.rex.W != 0;
-  if (near_branch && (instruction.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) != 0 && !wide) {
+  const bool narrow = (instruction.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) != 0 && !wide;
+  if (insn.code_size == CodeSize::Bits64 && near_branch && narrow) {
     insn.operand_size = 2;
     if (insn.op[0].kind == OperandKind::Gpr || insn.op[0].kind == OperandKind::Memory) insn.op[0].size = 2;
   }

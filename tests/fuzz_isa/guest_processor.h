@@ -38,6 +38,7 @@ class GuestProcessor {
   x86::CpuState base_;
   x86::CpuState state_;
   Memory template_{};
+  bool dirty_ = true;  ///< the last case has changed memory
   std::uint8_t* data_;
 };
 

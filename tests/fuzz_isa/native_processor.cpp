@@ -1,5 +1,6 @@
 #include "fuzz_isa/native_processor.h"
 
+#include <asm/ldt.h>
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -18,7 +19,13 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
+#include <span>
+#include <sstream>
 #include <system_error>
+#include <vector>
+
+#include "fuzz_isa/native_frame.h"
 
 namespace doppel::fuzz_isa {
 
@@ -32,10 +39,10 @@ struct NativeProcessor::Shared {
 
 namespace {
 
-/// A signal frame's extended state in the standard form (SDM vol. 1, 13.4): XSTATE_BV and the upper halves of YMM.
+/// XSTATE_BV and the upper halves of YMM in the standard form (SDM vol. 1, 13.4), which signal frames have, too.
 constexpr std::size_t kXstateBv = 512, kYmmHigh = 576;
-constexpr std::uint64_t kX87SseAvx = 7;
-constexpr suseconds_t kTick = 200'000;  // microseconds
+constexpr std::uint64_t kX87 = 1, kSse = 2, kAvx = 4;
+constexpr suseconds_t kTick = 500'000;  // microseconds
 
 // The signal handler's world. It belongs to the child process, which does nothing else.
 struct World {
@@ -47,31 +54,102 @@ struct World {
   std::uint64_t* data;
   unsigned ticks;  // since the current case began
   std::size_t ticked;
-  greg_t home_registers[NGREG];
-  alignas(64) std::array<std::uint8_t, 1024> home_vectors;
+  std::uint8_t* last_memory;  // what the last case leaves in the writable pages
 } world;
+
+NativeFrame& frame() {
+  return *std::bit_cast<NativeFrame*>(kFrame);
+}
 
 constexpr std::array kRegisters{REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                 REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
-std::uint8_t* vectors(ucontext_t* context) {
-  return reinterpret_cast<std::uint8_t*>(context->uc_mcontext.fpregs);
-}
-
-void load(const Image& image, ucontext_t* context) {
-  greg_t* registers = context->uc_mcontext.gregs;
-  for (std::size_t i = 0; i < kRegisters.size(); ++i) registers[kRegisters[i]] = static_cast<greg_t>(image.gpr[i]);
-  registers[REG_RIP] = static_cast<greg_t>(image.rip);
-  registers[REG_EFL] = static_cast<greg_t>(image.rflags);
-  registers[REG_CSGSFS] = static_cast<greg_t>(image.cs | std::uint64_t{image.ss} << 48);
-  std::uint8_t* area = vectors(context);
-  // Not its last 96 bytes: there the kernel keeps what tells it the size of the frame.
+void load(const Image& image) {
+  NativeFrame& to = frame();
+  to.gpr = image.gpr;
+  to.rip = image.rip;
+  to.cs = image.cs;
+  to.rflags = image.rflags;
+  to.rsp = image.gpr[x86::kRsp];
+  to.ss = image.ss;
+  to.ds = image.ds;
+  to.es = image.es;
+  to.fs = image.fs;
+  to.gs = image.gs;
+  to.fs_base = image.fs_base;
+  to.gs_base = image.gs_base;
+  std::uint8_t* area = to.xsave.data();
   std::memcpy(area, &image.fpu, 160);
   for (std::size_t i = 0; i < image.ymm.size(); ++i) {
     std::memcpy(area + 160 + 16 * i, image.ymm[i].qword.data(), 16);
     std::memcpy(area + kYmmHigh + 16 * i, &image.ymm[i].qword[2], 16);
   }
-  std::memcpy(area + kXstateBv, &kX87SseAvx, 8);
+  constexpr std::uint64_t kAll = kX87 | kSse | kAvx;
+  std::memcpy(area + kXstateBv, &kAll, 8);
+}
+
+void save_vectors(const std::uint8_t* area, Image& image) {
+  std::uint64_t present;
+  std::memcpy(&present, area + kXstateBv, 8);
+  std::memcpy(static_cast<void*>(&image.fpu), area, 160);
+  if ((present & kX87) == 0) {
+    const std::uint32_t mxcsr = image.fpu.mxcsr;
+    image.fpu = {};
+    image.fpu.mxcsr = mxcsr;
+  }
+  for (std::size_t i = 0; i < image.ymm.size(); ++i) {
+    image.ymm[i] = {};
+    if ((present & kSse) != 0) std::memcpy(image.ymm[i].qword.data(), area + 160 + 16 * i, 16);
+    if ((present & kAvx) != 0) std::memcpy(&image.ymm[i].qword[2], area + kYmmHigh + 16 * i, 16);
+  }
+}
+
+Outcome::Kind kind_of(int signal) {
+  if (signal == SIGSYS) return Outcome::Kind::SystemCall;
+  return signal == SIGALRM ? Outcome::Kind::Endless : Outcome::Kind::Exception;
+}
+
+/// The next case's state into the frame, and its memory.
+bool prepare_next(bool dirty) {
+  world.running = world.current != world.count;
+  if (dirty) std::memcpy(world.data, world.memory->data(), kWritableSize);
+  if (world.running) load(world.start[world.current]);
+  return world.running;
+}
+
+bool end_of_memory(Outcome& outcome) {
+  outcome.memory = digest(world.data, *world.memory);
+  ++world.current;
+  if (world.current == world.count) std::memcpy(world.last_memory, world.data, kWritableSize);
+  return outcome.memory != 0;
+}
+
+extern "C" bool doppel_fuzz_isa_next() {
+  world.current = 0;
+  return prepare_next(true);
+}
+
+extern "C" bool doppel_fuzz_isa_ended() {
+  Outcome& outcome = world.outcome[world.current];
+  const NativeFrame& from = frame();
+  outcome.kind = Outcome::Kind::End;
+  outcome.vector = 0;
+  outcome.error_code = 0;
+  outcome.address = 0;
+  Image& end = outcome.end;
+  end.gpr = from.gpr;
+  end.rflags = from.rflags;
+  end.rip = 0;
+  end.cs = 0;
+  end.ss = static_cast<std::uint16_t>(from.ss);
+  end.ds = static_cast<std::uint16_t>(from.ds);
+  end.es = static_cast<std::uint16_t>(from.es);
+  end.fs = static_cast<std::uint16_t>(from.fs);
+  end.gs = static_cast<std::uint16_t>(from.gs);
+  end.fs_base = from.fs_base;
+  end.gs_base = from.gs_base;
+  save_vectors(from.xsave.data(), end);
+  return prepare_next(end_of_memory(outcome));
 }
 
 void save(const ucontext_t* context, Image& image) {
@@ -82,40 +160,18 @@ void save(const ucontext_t* context, Image& image) {
   image.rflags = static_cast<std::uint64_t>(registers[REG_EFL]);
   image.cs = static_cast<std::uint16_t>(registers[REG_CSGSFS]);
   image.ss = static_cast<std::uint16_t>(static_cast<std::uint64_t>(registers[REG_CSGSFS]) >> 48);
-  asm volatile("mov %%ds, %0" : "=r"(image.ds));
-  asm volatile("mov %%es, %0" : "=r"(image.es));
-  asm volatile("rdgsbase %0" : "=r"(image.gs_base));
-  const auto* area = reinterpret_cast<const std::uint8_t*>(context->uc_mcontext.fpregs);
-  std::uint64_t present;
-  std::memcpy(&present, area + kXstateBv, 8);
-  std::memcpy(static_cast<void*>(&image.fpu), area, 160);
-  for (std::size_t i = 0; i < image.ymm.size(); ++i) {
-    std::memcpy(image.ymm[i].qword.data(), area + 160 + 16 * i, 16);
-    std::memcpy(&image.ymm[i].qword[2], area + kYmmHigh + 16 * i, 16);
-    if ((present & 4) == 0) image.ymm[i].qword[2] = image.ymm[i].qword[3] = 0;
-  }
-}
-
-void set_segments() {
-  asm volatile("mov %0, %%ds; mov %0, %%es" : : "r"(kUserData));
-  asm volatile("wrgsbase %0" : : "r"(kGsBase));
-}
-
-void go_home(ucontext_t* context) {
-  world.running = false;
-  std::memcpy(context->uc_mcontext.gregs, world.home_registers, sizeof world.home_registers);
-  context->uc_mcontext.gregs[REG_RIP] += 1;  // past its HLT
-  std::memcpy(vectors(context), world.home_vectors.data(), 416);
-  std::memcpy(vectors(context) + kXstateBv, world.home_vectors.data() + kXstateBv, 512);
-}
-
-Outcome::Kind kind_of(int signal) {
-  if (signal == SIGSYS) return Outcome::Kind::SystemCall;
-  return signal == SIGALRM ? Outcome::Kind::Endless : Outcome::Kind::Exception;
+  const NativeFrame& from = frame();
+  image.ds = static_cast<std::uint16_t>(from.signal_ds);
+  image.es = static_cast<std::uint16_t>(from.signal_es);
+  image.fs = static_cast<std::uint16_t>(from.signal_fs);
+  image.gs = static_cast<std::uint16_t>(from.signal_gs);
+  image.fs_base = from.signal_fs_base;
+  image.gs_base = from.signal_gs_base;
+  save_vectors(reinterpret_cast<const std::uint8_t*>(context->uc_mcontext.fpregs), image);
 }
 
 extern "C" void doppel_fuzz_isa_signal(int signal, siginfo_t*, ucontext_t* context) {
-  const greg_t* registers = context->uc_mcontext.gregs;
+  greg_t* registers = context->uc_mcontext.gregs;
   if (signal == SIGALRM) {
     if (!world.running || world.ticked != world.current) {
       world.ticked = world.current;
@@ -124,41 +180,18 @@ extern "C" void doppel_fuzz_isa_signal(int signal, siginfo_t*, ucontext_t* conte
     }
     if (++world.ticks < 2) return;
   }
-  if (!world.running) {
-    // The HLT with which run_batch() starts.
-    std::memcpy(world.home_registers, registers, sizeof world.home_registers);
-    std::memcpy(world.home_vectors.data(), vectors(context), world.home_vectors.size());
-    world.running = true;
-    world.current = 0;
-  } else {
-    Outcome& outcome = world.outcome[world.current];
-    outcome.kind = kind_of(signal);
-    outcome.vector = static_cast<std::uint8_t>(registers[REG_TRAPNO]);
-    outcome.error_code = static_cast<std::uint32_t>(registers[REG_ERR]);
-    outcome.address = static_cast<std::uint64_t>(registers[REG_CR2]);
-    outcome.memory = digest(world.data);
-    save(context, outcome.end);
-    ++world.current;
-  }
-  set_segments();
-  if (world.current == world.count) return go_home(context);
-  std::memcpy(world.data, world.memory->data(), kWritableSize);
-  load(world.start[world.current], context);
-}
-
-// The kernel enters handlers with the flags AC, NT and ID of the interrupted code, and does not take the last two from
-// a frame.
-asm(R"(
-    .text
-doppel_fuzz_isa_entry:
-    pushq $2
-    popfq
-    jmp doppel_fuzz_isa_signal
-)");
-extern "C" void doppel_fuzz_isa_entry(int, siginfo_t*, void*);
-
-[[gnu::noinline]] void run_batch() {
-  asm volatile("hlt" : : : "memory");
+  if (!world.running) _exit(1);
+  Outcome& outcome = world.outcome[world.current];
+  outcome.kind = kind_of(signal);
+  outcome.vector = static_cast<std::uint8_t>(registers[REG_TRAPNO]);
+  outcome.error_code = static_cast<std::uint32_t>(registers[REG_ERR]);
+  outcome.address = static_cast<std::uint64_t>(registers[REG_CR2]);
+  save(context, outcome.end);
+  const bool more = prepare_next(end_of_memory(outcome));
+  registers[REG_RIP] = reinterpret_cast<greg_t>(more ? &doppel_fuzz_isa_enter : &doppel_fuzz_isa_leave);
+  registers[REG_RSP] = static_cast<greg_t>(kFrame + kFrameSize - 0x100);
+  registers[REG_EFL] = x86::rflags::kReserved1;
+  registers[REG_CSGSFS] = static_cast<greg_t>(kUserCode64 | std::uint64_t{kUserData} << 48);
 }
 
 void must(bool done, const char* what) {
@@ -171,7 +204,7 @@ void catch_signals() {
   const stack_t alternate{stack.data(), 0, stack.size()};
   must(sigaltstack(&alternate, nullptr) == 0, "sigaltstack");
   struct sigaction action {};
-  action.sa_sigaction = doppel_fuzz_isa_entry;
+  action.sa_sigaction = reinterpret_cast<void (*)(int, siginfo_t*, void*)>(&doppel_fuzz_isa_entry);
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
   sigfillset(&action.sa_mask);
   for (const int signal : {SIGSEGV, SIGILL, SIGFPE, SIGBUS, SIGTRAP, SIGSYS, SIGALRM})
@@ -202,12 +235,40 @@ void map(std::uint64_t address, std::size_t size, int protection, int flags, int
   must(mmap(wanted, size, protection, flags | MAP_FIXED_NOREPLACE | MAP_POPULATE, file, 0) == wanted, "mmap");
 }
 
+void set_local_segments() {
+  for (unsigned i = 1; i < kLocalSegments.size(); ++i) {
+    const LocalSegment& segment = kLocalSegments[i];
+    user_desc wanted{};
+    wanted.entry_number = i;
+    wanted.base_addr = segment.base;
+    wanted.limit = segment.limit;
+    wanted.seg_32bit = segment.big;
+    wanted.contents = segment.contents;
+    wanted.read_exec_only = segment.read_only;
+    wanted.seg_not_present = !segment.present;
+    constexpr int kWrite = 0x11;
+    must(syscall(SYS_modify_ldt, kWrite, &wanted, sizeof wanted) == 0, "modify_ldt");
+  }
+}
+
 void fill_read_only_page(const Memory& memory) {
   void* page = std::bit_cast<void*>(kDataBase + kWritableSize);
   constexpr std::size_t kSize = kDataSize - kWritableSize;
   must(mprotect(page, kSize, PROT_READ | PROT_WRITE) == 0, "mprotect");
   std::memcpy(page, memory.data() + kWritableSize / 8, kSize);
   must(mprotect(page, kSize, PROT_READ) == 0, "mprotect");
+}
+
+/// To doppel_fuzz_isa_end().
+void make_way_out() {
+  map(kWayOut, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  auto* code = std::bit_cast<std::uint8_t*>(kWayOut);
+  // jmp [rip + 2]: the pointer is aligned, for AC may be set.
+  constexpr std::array<std::uint8_t, 8> kJump{0xFF, 0x25, 2};
+  const auto target = reinterpret_cast<std::uint64_t>(&doppel_fuzz_isa_end);
+  std::memcpy(code, kJump.data(), kJump.size());
+  std::memcpy(code + kJump.size(), &target, sizeof target);
+  must(mprotect(code, 4096, PROT_READ | PROT_EXEC) == 0, "mprotect");
 }
 
 }  // namespace
@@ -265,6 +326,11 @@ void NativeProcessor::serve(int requests, int replies) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     map(kCodeBase, kCodeSize, PROT_READ | PROT_EXEC, MAP_SHARED, code_memory_);
     map(kDataBase, kDataSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    map(kFrame, kFrameSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    map(kHome, sizeof(NativeHome), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    asm volatile("rdfsbase %0" : "=r"(std::bit_cast<NativeHome*>(kHome)->fs_base));
+    make_way_out();
+    set_local_segments();
     catch_signals();
     forbid_system_calls();
     for (char command = 0; read(requests, &command, 1) == 1;) {
@@ -274,8 +340,8 @@ void NativeProcessor::serve(int requests, int replies) {
       world.outcome = shared_->outcome.data();
       world.memory = &shared_->memory;
       world.data = std::bit_cast<std::uint64_t*>(kDataBase);
-      run_batch();
-      std::memcpy(shared_->last_memory.data(), world.data, kWritableSize);
+      world.last_memory = shared_->last_memory.data();
+      doppel_fuzz_isa_run();
       if (write(replies, &command, 1) != 1) break;
     }
   } catch (const std::exception& error) {
@@ -299,9 +365,20 @@ std::span<const Outcome> NativeProcessor::run(std::span<const Case> cases, std::
   return {shared_->outcome.data(), cases.size()};
 }
 
-std::vector<std::uint8_t> NativeProcessor::memory_after(std::span<const Case> cases, std::size_t index,
-                                                        std::span<const std::uint8_t> code, const Memory& memory) {
-  run(cases.subspan(index, 1), code, memory);
+bool NativeProcessor::has_memory_at(std::uint64_t address) const {
+  std::ifstream maps("/proc/" + std::to_string(child_) + "/maps");
+  for (std::string line; std::getline(maps, line);) {
+    std::uint64_t start = 0, end = 0;
+    char dash = 0;
+    std::istringstream(line) >> std::hex >> start >> dash >> end;
+    if (address >= start && address < end) return true;
+  }
+  return false;
+}
+
+std::vector<std::uint8_t> NativeProcessor::memory_after(const Case& made, std::span<const std::uint8_t> code,
+                                                        const Memory& memory) {
+  run(std::span(&made, 1), code, memory);
   return {shared_->last_memory.begin(), shared_->last_memory.end()};
 }
 

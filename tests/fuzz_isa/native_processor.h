@@ -10,9 +10,9 @@
 
 namespace doppel::fuzz_isa {
 
-/// The host's processor, in a child process of ours: code and data lie at their addresses, and each case starts by a
-/// return from a signal handler and ends by an exception, that is in the next signal. A seccomp filter lets code of a
-/// case make no system call.
+/// The host's processor, in a child process of ours: code and data lie at their addresses, and each case starts with
+/// an IRETQ and ends by running through to what saves its state, or by an exception, that is in a signal. A seccomp
+/// filter lets code of a case make no system call.
 class NativeProcessor {
  public:
   /// Why this machine cannot be the judge, or nullptr.
@@ -27,9 +27,11 @@ class NativeProcessor {
   /// the child with it, and of those behind it, is NotRun.
   std::span<const Outcome> run(std::span<const Case> cases, std::span<const std::uint8_t> code, const Memory& memory);
 
-  /// What the case at `index` left in the writable pages.
-  std::vector<std::uint8_t> memory_after(std::span<const Case> cases, std::size_t index,
-                                         std::span<const std::uint8_t> code, const Memory& memory);
+  /// Whether the child has memory there, beyond what cases are promised.
+  bool has_memory_at(std::uint64_t address) const;
+
+  /// What a case leaves in the writable pages.
+  std::vector<std::uint8_t> memory_after(const Case& made, std::span<const std::uint8_t> code, const Memory& memory);
 
  private:
   struct Shared;

@@ -17,7 +17,8 @@ class Random {
     value = (value ^ value >> 27) * 0x94D0'49BB'1331'11EB;
     return value ^ value >> 31;
   }
-  std::uint64_t below(std::uint64_t limit) { return next() % limit; }
+  /// `limit` is at most 2^32.
+  std::uint64_t below(std::uint64_t limit) { return (next() >> 32) * limit >> 32; }
   std::uint64_t between(std::uint64_t low, std::uint64_t high) { return low + below(high - low + 1); }
   bool percent(unsigned chance) { return below(100) < chance; }
   template <class Range>

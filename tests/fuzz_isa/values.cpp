@@ -98,7 +98,7 @@ std::uint64_t data_address(Random& random, std::size_t size) {
   if (choice < 97) return kEnd + random.below(4096);
   if (choice < 98) return kCodeBase + random.below(kCodeSize);
   if (choice < 99) return 0x0000'8000'0000'0000 - random.below(16);
-  return random.next();
+  return random.percent(50) ? 0xFFFF'FFFF - random.below(32) : random.next();
 }
 
 std::uint64_t flags(Random& random) {
@@ -109,6 +109,14 @@ std::uint64_t flags(Random& random) {
   if (random.percent(2)) value |= kTf;
   if (random.percent(1)) value |= kRf;
   return value;
+}
+
+std::uint16_t selector(Random& random) {
+  constexpr std::array<std::uint16_t, 6> kGlobal{kUserCode32, kUserData, kUserCode64, 0, 3, 0x10};
+  if (random.percent(30)) return random.pick(kGlobal);
+  if (random.percent(5)) return static_cast<std::uint16_t>(random.next());
+  const auto index = static_cast<std::size_t>(random.below(kLocalSegments.size() + 1));
+  return static_cast<std::uint16_t>(local_selector(index) & ~random.below(random.percent(10) ? 4 : 1));
 }
 
 x86::FpuState fpu(Random& random) {
@@ -139,11 +147,15 @@ x86::Ymm vector(Random& random) {
 Memory memory(Random& random) {
   Memory contents{};
   for (std::uint64_t& word : contents) {
-    const std::uint64_t choice = random.below(10);
-    word = choice < 6   ? vector_element(random)
-           : choice < 8 ? integer(random)
-           : choice < 9 ? data_address(random, 8)
-                        : kCodeBase + 4096 * random.below(kCodePages) + 48;  // the end of a slot that is nobody's
+    const std::uint64_t choice = random.below(20);
+    // The end of a slot that is nobody's.
+    const std::uint64_t code = kCodeBase + 4096 * random.below(kCodePages) + 48;
+    word = choice < 11   ? vector_element(random)
+           : choice < 15 ? integer(random)
+           : choice < 17 ? data_address(random, 8)
+           : choice < 18 ? code
+           : choice < 19 ? code | std::uint64_t{selector(random)} << 32
+                         : selector(random) * 0x0001'0001'0001'0001;
   }
   return contents;
 }

@@ -11,6 +11,8 @@ std::uint64_t integer(Random& random);
 std::uint64_t data_address(Random& random, std::size_t size);
 /// Random arithmetic flags; seldom DF, AC and TF.
 std::uint64_t flags(Random& random);
+/// One of those that may mean something.
+std::uint16_t selector(Random& random);
 x86::FpuState fpu(Random& random);
 x86::Ymm vector(Random& random);
 Memory memory(Random& random);

@@ -642,10 +642,9 @@ nlohmann::json Runner::stats() const {
   json["cache_flushes"] = cache.flushes;
   json["read_fills"] = stats_.read_fills;
   json["write_fills"] = stats_.write_fills;
-  constexpr std::array<const char*, kExitReasons> kReasons{"lookup",    "chain",      "interpret", "interpret_and_look",
-                                                           "read_miss", "write_miss", "remapped",  "crossing",
-                                                           "string",    "split",      "attention", "load_fpu",
-                                                           "nowhere",   "host_fault"};
+  constexpr std::array<const char*, kExitReasons> kReasons{
+      "lookup",   "chain",  "interpret", "interpret_and_look", "read_miss", "write_miss", "remapped",
+      "crossing", "string", "split",     "attention",          "load_fpu",  "nowhere",    "host_fault"};
   for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
   return json;
 }

@@ -319,6 +319,7 @@ void BlockBuilder::in_ram(Block& block, std::uint64_t linear, Mode mode, const x
 bool BlockBuilder::across_pages(Block& block, std::uint64_t linear, Mode mode, std::size_t available) {
   x86::Mmu& mmu = context_.cpu.mmu;
   memory::CodeMap& code = context_.cpu.ports.memory.code();
+  if (context_.cpu.state.rip + available > context_.code_limit) x86::raise_gp();
   const x86::Mmu::FetchPage second = mmu.fetch(linear + available);
   const x86::Mmu::FetchPage first = mmu.fetch(linear);
   if (second.host == nullptr) return false;
