@@ -115,3 +115,6 @@ void test_io_apic(void);
 void test_pic(void);
 void test_pit(void);
 void test_rtc(void);
+void test_triple_fault_idt(void);
+void test_triple_fault_gates(void);
+void test_triple_fault_stacks(void);

@@ -129,4 +129,5 @@ void test_ipis(void) {
   for (unsigned cpu = 0; cpu < 4; ++cpu) CHECK_EQUAL("IPI: woken each time", got[cpu], kRounds / 4);
   destinations();
   on_all(as_started);
+  stop_processors();
 }

@@ -36,6 +36,12 @@ unsigned start_processors(void) {
   return cpus;
 }
 
+void stop_processors(void) {
+  if (started == 0) return;
+  send_ipi(0, kOthers | kInit);
+  started = 0;
+}
+
 void on_all(void (*job)(unsigned)) {
   const unsigned others = cpu_count() - 1;
   finished = 0;

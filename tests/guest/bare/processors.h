@@ -8,6 +8,8 @@ enum { kMostCpus = 16 };
 
 /// Starts the others, unless they have been; how many there are with the caller.
 unsigned start_processors(void);
+/// Sends the others to sleep by INIT.
+void stop_processors(void);
 /// Runs `job` on all processors at once, and returns when all are through. The others' interrupts are off but for what
 /// the job does.
 void on_all(void (*job)(unsigned cpu));

@@ -76,16 +76,21 @@ static void roll_overs(void) {
   };
   for (unsigned i = 0; i < sizeof kRows / sizeof *kRows; ++i) {
     const unsigned format = kRows[i].format;
-    set_time(format, kRows[i].before);
-    check_time("RTC: set", format, kRows[i].before);
-    // The alarm is for the second to come: all three match, or two of them and one that does not care.
-    write_cmos(kSecondsAlarm, encoded(kRows[i].after[5], format));
-    write_cmos(kMinutesAlarm, i % 2 ? 0xFF : encoded(kRows[i].after[4], format));
-    write_cmos(kHoursAlarm, i == 3 ? hour(1, format) : hour(kRows[i].after[3], format));
-    read_cmos(kC);
-    write_cmos(kA, 0x26);
     uint8_t flags = 0;
-    while (((flags |= read_cmos(kC)) & kUie) == 0) {
+    // Again, where the machine has stood still for a second meanwhile.
+    for (unsigned attempts = 0; attempts < 10; ++attempts) {
+      set_time(format, kRows[i].before);
+      check_time("RTC: set", format, kRows[i].before);
+      // The alarm is for the second to come: all three match, or two of them and one that does not care.
+      write_cmos(kSecondsAlarm, encoded(kRows[i].after[5], format));
+      write_cmos(kMinutesAlarm, i % 2 ? 0xFF : encoded(kRows[i].after[4], format));
+      write_cmos(kHoursAlarm, i == 3 ? hour(1, format) : hour(kRows[i].after[3], format));
+      read_cmos(kC);
+      write_cmos(kA, 0x26);
+      flags = 0;
+      while (((flags |= read_cmos(kC)) & kUie) == 0) {
+      }
+      if (read_cmos(kSeconds) == encoded(kRows[i].after[5], format)) break;
     }
     check_time("RTC: rolled over", format, kRows[i].after);
     // QEMU keeps no flags that nobody has enabled, but for this one.
@@ -130,13 +135,18 @@ static void periodic(void) {
   *io_apic(0) = 0x21;
   *io_apic(0x10) = 0;
   write_cmos(kA, 0x26);
-  write_cmos(kB, k24Hours | kPie);
   read_cmos(kC);
+  write_cmos(kB, k24Hours | kPie);
   for (unsigned i = 1; i <= 3; ++i) {
     while (count < i) __asm__ volatile("sti; hlt; cli" : : : "memory");
     CHECK_EQUAL("RTC: periodic flags", read_cmos(kC) & 0xC0, 0xC0);
-    CHECK_EQUAL("RTC: flags are cleared by reading", read_cmos(kC) & 0xA0, 0);
   }
+  bool cleared = false;  // the next may come at any time
+  for (unsigned i = 0; i < 1000 && !cleared; ++i) {
+    read_cmos(kC);
+    cleared = read_cmos(kC) == 0;
+  }
+  CHECK_EQUAL("RTC: flags are cleared by reading", cleared, true);
   write_cmos(kB, k24Hours);
   read_cmos(kC);
   // Without the enable the flag comes, but no interrupt.

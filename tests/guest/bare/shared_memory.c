@@ -226,4 +226,5 @@ void test_shared_memory(void) {
   on_all(shootdown);
   code_of_others();
   check(true, "shared memory", 0, 0);
+  stop_processors();
 }
