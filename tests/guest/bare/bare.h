@@ -118,3 +118,4 @@ void test_rtc(void);
 void test_triple_fault_idt(void);
 void test_triple_fault_gates(void);
 void test_triple_fault_stacks(void);
+void test_flags(void);
