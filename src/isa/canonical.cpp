@@ -12,6 +12,11 @@ constexpr std::uint8_t kFirstGpr = 8;  // r8
 constexpr std::uint8_t kFirstXmm = 1;  // xmm0 is for opcodes that imply it
 constexpr std::uint64_t kStatus = x86::rflags::kStatus;
 
+/// What Zydis 4.0 says nothing about: these set ZF and CF and clear the rest.
+bool clears_other_flags(ZydisMnemonic mnemonic) {
+  return mnemonic == ZYDIS_MNEMONIC_VPTEST || mnemonic == ZYDIS_MNEMONIC_VTESTPS || mnemonic == ZYDIS_MNEMONIC_VTESTPD;
+}
+
 bool is_shift(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
     case ZYDIS_MNEMONIC_SHL:
@@ -252,7 +257,8 @@ class Builder {
   void flags(const ZydisDecodedInstruction& instruction) {
     if (instruction.cpu_flags == nullptr) return;
     const ZydisAccessedFlags& flags = *instruction.cpu_flags;
-    const std::uint64_t defined = (flags.modified | flags.set_0 | flags.set_1) & kStatus;
+    std::uint64_t defined = (flags.modified | flags.set_0 | flags.set_1) & kStatus;
+    if (clears_other_flags(insn_.mnemonic)) defined = kStatus;
     out_.flags_written = defined | (flags.undefined & kStatus);
     out_.flags_tested = out_.flags_read = flags.tested & kStatus;
     if (out_.flags_written == 0) return;

@@ -23,6 +23,7 @@ void push_return_address(const CpuState& state, PendingStack& stack, unsigned si
 void legacy_transfer(Cpu& cpu, Kind kind, std::uint16_t selector, std::uint64_t offset, unsigned size) {
   CpuState& state = cpu.state;
   Segment& cs = state.seg(SegReg::Cs);
+  if (kind == Kind::Call) probe_push(cpu, size);  // goes before the target's limit
   if (offset > cs.limit) raise_gp(0);
   if (kind == Kind::Call) {
     PendingStack stack = PendingStack::current(cpu);
@@ -44,6 +45,7 @@ void to_code_segment(Cpu& cpu, Kind kind, Descriptor& code, std::uint64_t offset
   check_code_type(state, code);
   if (code.conforming() ? dpl > cpl : dpl != cpl || rpl(selector) > cpl) raise_gp(selector_error(selector));
   if (!code.segment.present()) raise(vector::kNp, selector_error(selector));
+  if (kind == Kind::Call) probe_push(cpu, size);  // goes before the target's limit
   check_code_offset(state, code.segment, offset);
   mark_accessed(cpu, code);
   if (kind == Kind::Call) {

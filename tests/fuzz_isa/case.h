@@ -27,6 +27,8 @@ constexpr std::uint64_t slot_of(std::size_t index) {
 /// Where a case that runs through jumps to, in 64-bit code. On the host's side that leads to what saves its state, on
 /// an engine's to an INT3.
 inline constexpr std::uint64_t kWayOut = 0x3200'0000;
+/// No longer is the jump there.
+inline constexpr std::uint64_t kWayOutJump = 8;
 
 struct Image {
   std::array<std::uint64_t, 16> gpr{};
@@ -58,6 +60,8 @@ struct Case {
   std::vector<Instruction> instructions;  ///< one after the other from start.rip
   std::uint64_t undefined_flags = 0;      ///< those that the manuals leave undefined at some time
   bool several_accesses = false;          ///< which of them is made first is the processor's business
+  bool wraps = false;                     ///< may access what lies at both ends of a segment of 64 KiB
+  bool returns_from_interrupt = false;    ///< how much of the stack it looks at is the processor's business
   bool gathers = false;                   ///< may be interrupted between two elements by a pending trap
 };
 

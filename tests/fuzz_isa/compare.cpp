@@ -70,6 +70,14 @@ bool out_of_court(const Case& made, const Outcome& native, const Outcome& guest)
   if (made.several_accesses && native.vector != guest.vector && (any(kPf) || any(kAc))) return true;
   // A pending single step may be delivered between two elements of a gather, instead of the fault of the second.
   if (made.gathers && native.vector == kDb && guest.vector == kPf) return true;
+  // Operands in parts, of 16-bit addresses: AMD's processors let each part begin anew at the start of the segment.
+  if (made.wraps && (guest.vector == kGp || guest.vector == kSs) && guest.error_code == 0) return true;
+  // AMD's processors want the stack to have room for five words, whatever they take of it.
+  if (made.returns_from_interrupt && native.vector == kSs) return true;
+  // A call from 64-bit code to other code, and which of the two modes' stacks it pushes to.
+  if (made.start.bits64() && native.end.cs != kUserCode64 && native.end.cs != 0 && guest.vector == kSs) return true;
+  // A return to other code that ends there.
+  if (native.kind == Outcome::Kind::Exception && native.end.rip == kWayOut && native.end.cs != kUserCode64) return true;
   // AMD's misaligned mode, which guests do not have.
   if ((native.end.fpu.mxcsr & 0x2'0000) != 0) return true;
   // A stray jump to INT1: a hypervisor that intercepts #DB may report another RIP.

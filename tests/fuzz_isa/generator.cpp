@@ -101,7 +101,7 @@ void aim_branches(Random& random, Case& made) {
     for (std::size_t next = i + 1; next < instructions.size() && random.percent(50); ++next)
       distance += instructions[next].length;
     if (random.percent(5))
-      distance = branch.branch_size == 32 ? random.next() & 0x7FFF'FFFF : end - at + random.below(5);
+      distance = branch.branch_size == 32 ? random.next() & 0x7FFF'FFFF : end + kWayOutJump - at + random.below(5);
     patch(branch, branch.branch_offset, branch.branch_size, distance);
     branch.branch_target = at + distance;
   }
@@ -186,6 +186,8 @@ bool Generator::decode(const Draft& draft, Instruction& made, Decoded& decoded) 
 bool Generator::acceptable(Draft& draft, const Decoded& decoded) const {
   const ZydisDecodedInstruction& instruction = decoded.instruction;
   if (instruction.cpu_flags != nullptr && (instruction.cpu_flags->tested & draft.undefined) != 0) return false;
+  // SALC is not documented, nor does Zydis know what it reads.
+  if (instruction.mnemonic == ZYDIS_MNEMONIC_SALC && (draft.undefined & x86::rflags::kCf) != 0) return false;
   // ENTER and POPA may have done a part when they fault, or find the fault in another order.
   const bool partial = instruction.mnemonic == ZYDIS_MNEMONIC_ENTER || instruction.mnemonic == ZYDIS_MNEMONIC_POPA ||
                        instruction.mnemonic == ZYDIS_MNEMONIC_POPAD;
@@ -213,7 +215,9 @@ void Generator::place_memory_operand(Draft& draft, const Decoded& decoded, const
   const ZydisDecodedInstruction& instruction = decoded.instruction;
   const ZydisDecodedOperandMem& mem = operand.mem;
   const std::size_t width = std::max<std::size_t>(operand.size / 8, 1);
-  draft.result.several_accesses |= !std::has_single_bit(width) || width > 32 || has_parts(instruction.mnemonic);
+  const bool parts = !std::has_single_bit(width) || width > 32 || has_parts(instruction.mnemonic);
+  draft.result.several_accesses |= parts;
+  draft.result.wraps |= parts && instruction.address_width == 16;
   std::uint64_t target = data_address(random, width);
   if (mem.type != ZYDIS_MEMOP_TYPE_AGEN) {
     made.reached.memory = true;
@@ -295,6 +299,9 @@ bool Generator::add_instruction(Draft& draft) const {
   made.branches = instruction.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE;
   note_branch(instruction, made);
   draft.result.several_accesses |= instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+  draft.result.returns_from_interrupt |= instruction.mnemonic == ZYDIS_MNEMONIC_IRET ||
+                                         instruction.mnemonic == ZYDIS_MNEMONIC_IRETD ||
+                                         instruction.mnemonic == ZYDIS_MNEMONIC_IRETQ;
   const bool pops_all = instruction.mnemonic == ZYDIS_MNEMONIC_ENTER || instruction.mnemonic == ZYDIS_MNEMONIC_POPA ||
                         instruction.mnemonic == ZYDIS_MNEMONIC_POPAD;
   if (pops_all) draft.fixed[x86::kRsp] = true;
@@ -339,7 +346,7 @@ void Generator::make(std::uint64_t seed, std::uint64_t number, std::size_t slot,
   Random random(seed * 0x9E37'79B9'7F4A'7C15 ^ Random(number).next());
   made.instructions.clear();
   made.undefined_flags = 0;
-  made.several_accesses = made.gathers = false;
+  made.several_accesses = made.wraps = made.returns_from_interrupt = made.gathers = false;
   const std::uint64_t choice_of_mode = random.below(100);
   const Mode mode = choice_of_mode < 65 ? Mode::Bits64 : choice_of_mode < 86 ? Mode::Bits32 : Mode::Bits16;
   Image& start = made.start;

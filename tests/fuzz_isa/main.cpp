@@ -191,11 +191,19 @@ class Fuzzer {
     std::string found = differences(made, first, guest);
     if (found.empty() && !shown) return;
     if (!found.empty()) {
-      // A signal may have come in between; or the address is one where the native side has memory of its own.
-      const Outcome second = native_.run(std::span(&made, 1), batch_.code, batch_.memory).front();
-      found = differences(made, second, guest);
-      const bool strayed = guest.vector == x86::vector::kPf && (guest.error_code & x86::pf::kPresent) == 0 &&
-                           native_.has_memory_at(guest.address);
+      // A signal may have come in between; it may have strayed into what belongs to another case; or the address is one
+      // where the native side has memory of its own.
+      std::vector<std::uint8_t> alone(kCodeSize, kHlt);
+      place(made, alone);
+      const Outcome native = native_.run(std::span(&made, 1), alone, batch_.memory).front();
+      side.guest->prepare(alone, batch_.memory);
+      watchdog_.begin(*side.guest);
+      const Outcome second = side.guest->run(made.start);
+      watchdog_.end();
+      found = differences(made, native, second);
+      const bool strayed = second.vector == x86::vector::kPf && (second.error_code & x86::pf::kPresent) == 0 &&
+                           native_.has_memory_at(second.address);
+      if (found.empty() || strayed) side.guest->prepare(batch_.code, batch_.memory);
       if (found.empty() || strayed) {
         ++passing_;
         return;
@@ -204,17 +212,20 @@ class Fuzzer {
       // One of a kind is enough to read.
       const char* mnemonic = ZydisMnemonicGetString(static_cast<ZydisMnemonic>(made.instructions.back().mnemonic));
       const std::string kind = fmt::format("{} {} {} {}", side.name, mnemonic, first.vector, guest.vector);
-      if (!shown && !seen_.insert(kind).second) return;
+      if (!shown && !seen_.insert(kind).second) return side.guest->prepare(batch_.code, batch_.memory);
     }
     fmt::print("--engine {} --seed {} --case {}: {} {}\n{}{}", side.name, options_.seed, index,
                first.kind == Outcome::Kind::End ? "ran through" : "vector", first.vector, describe(made), found);
     if (first.memory != guest.memory) show_memory(side, made);
     std::fflush(stdout);
+    side.guest->prepare(batch_.code, batch_.memory);
   }
 
   void show_memory(const Side& side, const Case& made) {
     const std::vector<std::uint8_t> mine(side.guest->writable().begin(), side.guest->writable().end());
-    const auto native = native_.memory_after(made, batch_.code, batch_.memory);
+    std::vector<std::uint8_t> alone(kCodeSize, kHlt);
+    place(made, alone);
+    const auto native = native_.memory_after(made, alone, batch_.memory);
     unsigned lines = 0;
     for (std::size_t i = 0; i < kWritableSize && lines < 16; ++i)
       if (native[i] != mine[i]) {

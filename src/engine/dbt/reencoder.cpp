@@ -141,6 +141,8 @@ class Writer {
       case ZYDIS_MNEMONIC_VPEXTRD:
       case ZYDIS_MNEMONIC_VCVTSI2SD:
       case ZYDIS_MNEMONIC_VCVTSI2SS:
+      case ZYDIS_MNEMONIC_VPCMPESTRI:
+      case ZYDIS_MNEMONIC_VPCMPESTRM:
         return false;
       default:
         break;

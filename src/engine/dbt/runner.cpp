@@ -519,11 +519,12 @@ const std::byte* Runner::looked_up() {
   return cpu_.ports.attention.any() ? nullptr : code;
 }
 
-/// A jump to where no code can be faults before it changes anything: the interpreter does it again.
+/// A jump to where no code can be faults before it changes anything. It is not tried again, for a CALL may have pushed
+/// over its own operand.
 void Runner::undo_branch(const Site& site) {
   stop_at(*site.block, site.page_offset);
-  interpret_next_ = true;
   cpu_.state.gpr[x86::kRsp] -= static_cast<std::uint64_t>(std::int64_t{site.stack_change});
+  raise({x86::vector::kGp, true});
 }
 
 const std::byte* Runner::chained(std::uint32_t number) {
