@@ -34,6 +34,7 @@ struct Block {
     std::uint16_t page_offset;  ///< of the instruction
   };
   std::vector<Mark> marks;
+  bool target = false;                  ///< among CodeCache::targets()
   std::vector<std::uint32_t> incoming;  ///< sites that are linked to this block
   std::uint32_t first_site = 0, sites = 0;
 

@@ -105,6 +105,17 @@ void CodeCache::link(std::uint32_t number, Block* target) {
   }
 }
 
+void CodeCache::add_target(Block& block) {
+  if (block.target || block.absolute || block.second_page != Block::kNone) return;
+  block.target = true;
+  targets_[page_of(block.physical)].push_back({block.mode, static_cast<std::uint16_t>(block.page_offset()), block.code});
+}
+
+std::span<const CodeCache::Target> CodeCache::targets(memory::GuestPhysical page) const {
+  const auto found = targets_.find(page);
+  return found == targets_.end() ? std::span<const Target>{} : found->second;
+}
+
 void CodeCache::unlink_far() {
   for (const std::uint32_t number : far_links_) {
     const Site& site = sites_[number];
@@ -135,6 +146,7 @@ std::vector<memory::GuestPhysical> CodeCache::drop_page(memory::GuestPhysical pa
     ++stats_.dropped;
   }
   by_page_.erase(found);
+  targets_.erase(page);
   return starts;
 }
 
@@ -144,6 +156,7 @@ void CodeCache::flush() {
   table_.assign(kInitialSlots, Slot{});
   taken_ = 0;
   by_page_.clear();
+  targets_.clear();
   given_up_.clear();
   far_links_.clear();
   far_pages_.clear();

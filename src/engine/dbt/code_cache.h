@@ -45,6 +45,16 @@ class CodeCache {
   void unlink_far();
   void unlink_far_to(x86::LinearAddress address);
 
+  /// A block of user code that has been jumped to by its address.
+  struct Target {
+    std::uint32_t mode;
+    std::uint16_t page_offset;
+    const std::byte* code;
+  };
+  void add_target(Block& block);
+  /// Of a page: who jumps to one of them will soon jump to others.
+  std::span<const Target> targets(memory::GuestPhysical page) const;
+
   /// Drops the blocks that are in a page of RAM, and every link to them. Returns the pages in which they start.
   std::vector<memory::GuestPhysical> drop_page(memory::GuestPhysical page);
   /// Drops everything.
@@ -82,6 +92,7 @@ class CodeCache {
   std::size_t taken_ = 0;
   Block dropped_;  ///< stands in the slots of blocks that are no more
   std::unordered_map<memory::GuestPhysical, std::vector<Block*>> by_page_;
+  std::unordered_map<memory::GuestPhysical, std::vector<Target>> targets_;
   std::unordered_map<std::uint64_t, memory::GuestPhysical> given_up_;  ///< by key: the page
   std::vector<std::uint32_t> far_links_;                               ///< sites
   std::unordered_set<x86::LinearAddress> far_pages_;

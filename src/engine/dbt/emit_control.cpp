@@ -2,7 +2,7 @@
 #include <utility>
 
 #include "engine/dbt/emitter.h"
-#include "engine/dbt/views.h"
+#include "engine/dbt/jump_look_up.h"
 #include "isa/insn_queries.h"
 
 /// Branches, the stack, and repeated string instructions.
@@ -170,23 +170,7 @@ void Emitter::chain(std::int64_t target) {
 /// To the guest address in r11. Finds nothing while something waits for the vCPU, so it needs no poll().
 void Emitter::look_up_jump() {
   keep_islands_in_reach();
-  const auto field = [this](std::size_t offset) {
-    return Mem(host::rsp, host::rcx, 3, Views::jump_table(mode_.user) + static_cast<std::int32_t>(offset), 8);
-  };
-  const Label found = a_.newLabel();
-  a_.pdep(host::rcx, host::r11, env(DOPPEL_ENV(jump_mask)));
-  a_.mov(host::rcx, field(offsetof(JumpTable::Entry, negated_address)));
-  a_.lea(host::rcx, host::ptr(host::rcx, host::r11));
-  a_.short_().jecxz(host::rcx, found);
-  call_unnumbered(trampolines_.not_found, add_site());
-  a_.bind(found);
-  a_.pdep(host::rcx, host::r11, env(DOPPEL_ENV(found_mask)));
-  if (mode_.user) {
-    a_.pext(host::r11, host::r11, env(DOPPEL_ENV(page_mask)));
-    a_.pdep(host::r11, host::r11, env(DOPPEL_ENV(page_mask)));
-    a_.mov(env(DOPPEL_ENV(page_base)), host::r11);
-  }
-  a_.jmp(field(offsetof(JumpTable::Entry, code)));
+  emit_jump_look_up(a_, mode_.user, [this] { call_unnumbered(trampolines_.not_found[mode_.user], add_site()); });
 }
 
 /// Looks up the place below the stack pointer. Its linear address is in r11, or off r10.

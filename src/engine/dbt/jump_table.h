@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +17,7 @@
 namespace doppel::engine::dbt {
 
 /// Where indirect jumps, returns and jumps to other pages find the code for a guest address, without leaving the code
-/// cache. Direct-mapped; one for user and one for supervisor code, because an address alone must not lead from one to
+/// cache. Each has two places, of which the second is for what another has displaced from the first. One for user and one for supervisor code, because an address alone must not lead from one to
 /// the other. Valid for one mode. The vCPU's thread.
 class JumpTable {
  public:
@@ -29,6 +30,9 @@ class JumpTable {
   };
   /// Where PDEP puts the low bits of an address to make of them, in units of 8 bytes, its entry's place.
   static constexpr std::uint64_t kPlaces = (kEntries - 1) * (sizeof(Entry) / 8);
+  /// An address plus itself rotated to the right by this is what the second place is made of: addresses that share the
+  /// first, unless 64 MiB apart, do not share the second.
+  static constexpr unsigned kSecondRotation = 9;
   using Entries = std::array<Entry, kEntries>;
   /// Its tag is in slot 0, where it can be met while Env::jump_mask is 0 only; what is found then is the code of its
   /// own slot. A jump there is possible, but is an error of the guest's: the address is not canonical.
@@ -41,23 +45,28 @@ class JumpTable {
   }
 
   const void* find(x86::LinearAddress address) const {
-    const Entry& entry = (*entries_)[slot_of(address)];
-    return entry.negated_address == ~address + 1 ? entry.code : nullptr;
+    for (const std::size_t slot : {slot_of(address), second_slot_of(address)}) {
+      const Entry& entry = (*entries_)[slot];
+      if (entry.negated_address == ~address + 1) return entry.code;
+    }
+    return nullptr;
   }
 
   /// The code that is found for kNowhere.
   void set_nowhere(const void* code) { (*entries_)[slot_of(kNowhere)].code = code; }
 
-  /// Slot 0 stays empty: it is where look-ups go while Env::jump_mask is 0. So does that of kNowhere.
-  void put(x86::LinearAddress address, const void* code, memory::GuestPhysical physical_page, bool global) {
+  /// Slot 0 stays empty: it is where look-ups go while Env::jump_mask is 0. So does that of kNowhere. True for the first
+  /// entry of a linear page that leads to this physical page.
+  bool put(x86::LinearAddress address, const void* code, memory::GuestPhysical physical_page, bool global) {
     const std::size_t slot = slot_of(address);
-    if (slot == 0 || slot == slot_of(kNowhere)) return;
+    if (stays_empty(slot)) return false;
     const x86::LinearAddress linear_page = x86::Tlb::page_of(address);
     if (last_page_ != linear_page) {
       last_ = &pages_[linear_page];
       last_page_ = linear_page;
     }
-    if (last_->physical != physical_page) rename(linear_page, *last_, physical_page);
+    const bool first = last_->physical != physical_page;
+    if (first) rename(linear_page, *last_, physical_page);
     if (last_->global != global) {
       last_->global = global;
       if (global) {
@@ -67,7 +76,22 @@ class JumpTable {
       }
     }
     last_->slots.set(slot % kSlotsPerPage);
-    (*entries_)[slot] = {~address + 1, code};
+    Entry& entry = (*entries_)[slot];
+    if (const x86::LinearAddress displaced = ~entry.negated_address + 1; displaced != 0 && displaced != address) {
+      if (const std::size_t second = second_slot_of(displaced); !stays_empty(second)) (*entries_)[second] = entry;
+    }
+    entry = {~address + 1, code};
+    return first;
+  }
+  /// Another entry of the page of the last put(), if one of its places is free.
+  void put_beside(x86::LinearAddress address, const void* code) {
+    for (const std::size_t slot : {slot_of(address), second_slot_of(address)}) {
+      Entry& entry = (*entries_)[slot];
+      if (stays_empty(slot) || entry.negated_address != 0) continue;
+      last_->slots.set(slot_of(address) % kSlotsPerPage);
+      entry = {~address + 1, code};
+      return;
+    }
   }
 
   void flush_all() {
@@ -133,12 +157,18 @@ class JumpTable {
   };
 
   static std::size_t slot_of(x86::LinearAddress address) { return address & (kEntries - 1); }
+  static bool stays_empty(std::size_t slot) { return slot == 0 || slot == slot_of(kNowhere); }
+  static std::size_t second_slot_of(x86::LinearAddress address) {
+    return slot_of(address + std::rotr(address, kSecondRotation));
+  }
 
   void drop(x86::LinearAddress linear_page, const Page& page) {
-    const std::size_t first = slot_of(linear_page);
     for (std::size_t i = page.slots._Find_first(); i < kSlotsPerPage; i = page.slots._Find_next(i)) {
-      Entry& entry = (*entries_)[first + i];
-      if (x86::Tlb::page_of(~entry.negated_address + 1) == linear_page && first + i != 0) entry.negated_address = 0;
+      const x86::LinearAddress address = linear_page + i;
+      for (const std::size_t slot : {slot_of(address), second_slot_of(address)}) {
+        Entry& entry = (*entries_)[slot];
+        if (entry.negated_address == ~address + 1 && !stays_empty(slot)) entry.negated_address = 0;
+      }
     }
   }
   void rename(x86::LinearAddress linear_page, Page& page, memory::GuestPhysical physical) {

@@ -364,8 +364,19 @@ Block* Runner::block_at(std::uint64_t rip, bool plain) {
   }
   if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(rip, page.page_shift));
   target_is_global_ = page.global;
-  if (observer_ == nullptr && !plain) views_->jumps(user).put(rip, block->code, page.physical, page.global);
+  if (observer_ == nullptr && !plain) expect_jumps(*block, rip, page);
   return block;
+}
+
+/// The block is found by its address from now on; with it, after a new mapping, what else the page is known for.
+void Runner::expect_jumps(Block& block, LinearAddress linear, const x86::Mmu::EnginePage& page) {
+  JumpTable& jumps = views_->jumps(interpreter_->mode().has(Mode::kUser));
+  const bool first = jumps.put(linear, block.code, page.physical, page.global);
+  cache_.add_target(block);
+  if (!first || block.absolute) return;
+  for (const CodeCache::Target& target : cache_.targets(page.physical)) {
+    if (target.mode == block.mode) jumps.put_beside(x86::Tlb::page_of(linear) + target.page_offset, target.code);
+  }
 }
 
 Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage& page, bool plain) {

@@ -72,6 +72,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
 
   const std::byte* code_at(std::uint64_t rip);
   Block* block_at(std::uint64_t rip, bool plain = false);
+  void expect_jumps(Block& block, x86::LinearAddress linear, const x86::Mmu::EnginePage& page);
   Block* translate_block(std::uint64_t linear, const x86::Mmu::EnginePage& page, bool plain);
   Block* translate_crossing(const Translator::Source& first);
   std::optional<x86::Mmu::EnginePage> page_behind(std::uint64_t linear);

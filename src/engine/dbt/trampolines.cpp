@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "engine/dbt/views.h"
+#include "engine/dbt/jump_look_up.h"
 #include "x86/cpu_state.h"
 #include "x86/transfer.h"
 
@@ -197,24 +197,27 @@ void emit_switch(Assembler& a, bool user, const std::byte* not_found) {
   a.sahf();
   a.mov(host::rax, env(DOPPEL_ENV(value)));
   a.mov(host::rdx, env(DOPPEL_ENV(target)));
-  // As Emitter::look_up_jump() does.
-  const auto field = [user](std::size_t offset) {
-    return Mem(host::rsp, host::rcx, 3, Views::jump_table(user) + static_cast<std::int32_t>(offset), 8);
-  };
+  emit_jump_look_up(a, user, [&] { a.call(reinterpret_cast<std::uint64_t>(not_found)); });
+}
+
+/// Where the first place in the jump table is not the address's: tries the second.
+void emit_not_found(Assembler& a, bool user, const std::byte* look_up) {
   const asmjit::Label found = a.newLabel();
-  a.pdep(host::rcx, host::r11, env(DOPPEL_ENV(jump_mask)));
-  a.mov(host::rcx, field(offsetof(JumpTable::Entry, negated_address)));
+  const auto second_place = [&a](const Mem& mask) {
+    a.rorx(host::rcx, host::r11, JumpTable::kSecondRotation);
+    a.lea(host::rcx, host::ptr(host::rcx, host::r11));
+    a.pdep(host::rcx, host::rcx, mask);
+  };
+  second_place(env_below(DOPPEL_ENV(jump_mask)));
+  a.mov(host::rcx, jump_entry(user, offsetof(JumpTable::Entry, negated_address), 8));
   a.lea(host::rcx, host::ptr(host::rcx, host::r11));
   a.short_().jecxz(host::rcx, found);
-  a.call(reinterpret_cast<std::uint64_t>(not_found));
+  a.mov(env_below(DOPPEL_ENV(target)), host::r11);
+  a.jmp(reinterpret_cast<std::uint64_t>(look_up));
   a.bind(found);
-  a.pdep(host::rcx, host::r11, env(DOPPEL_ENV(found_mask)));
-  if (user) {
-    a.pext(host::r11, host::r11, env(DOPPEL_ENV(page_mask)));
-    a.pdep(host::r11, host::r11, env(DOPPEL_ENV(page_mask)));
-    a.mov(env(DOPPEL_ENV(page_base)), host::r11);
-  }
-  a.jmp(field(offsetof(JumpTable::Entry, code)));
+  a.lea(host::rsp, host::ptr(host::rsp, 8));
+  second_place(env(DOPPEL_ENV(found_mask)));
+  emit_found_jump(a, user);
 }
 
 /// SDM vol. 2, SYSCALL, from 64-bit code.
@@ -445,9 +448,10 @@ Result<Trampolines> Trampolines::emit(CodeCache& cache) {
       emit_check_crossing(a, linear, 1U << size, way_out_of(ExitReason::Crossing));
     }
   }
-  made.not_found = here();
-  a.mov(env_below(DOPPEL_ENV(target)), host::r11);
-  a.jmp(reinterpret_cast<std::uint64_t>(way_out_of(ExitReason::Lookup)));
+  for (const bool user : {false, true}) {
+    made.not_found[user] = here();
+    emit_not_found(a, user, way_out_of(ExitReason::Lookup));
+  }
   const StringExits exits{way_out_of(ExitReason::ReadMiss), way_out_of(ExitReason::WriteMiss),
                           way_out_of(ExitReason::String)};
   for (unsigned log = 0; log < kStringSizes; ++log) {
@@ -461,9 +465,9 @@ Result<Trampolines> Trampolines::emit(CodeCache& cache) {
   a.jmp(reinterpret_cast<std::uint64_t>(way_out_of(ExitReason::Nowhere)));
   const std::byte* interpret = way_out_of(ExitReason::Interpret);
   made.system_call = here();
-  emit_system_call(a, interpret, made.not_found);
+  emit_system_call(a, interpret, made.not_found[false]);
   made.system_return = here();
-  emit_system_return(a, interpret, made.not_found);
+  emit_system_return(a, interpret, made.not_found[true]);
   code.flatten();
   code.resolveUnresolvedLinks();
   if (code.hasUnresolvedLinks()) return Error{"the translator's own code does not fit together"};

@@ -29,8 +29,9 @@ struct Trampolines {
   /// register of its linear address. Comes back if the access stays inside its page. Changes rcx.
   static constexpr std::size_t kCheckedSizes = 4;
   std::array<std::array<const std::byte*, 16>, kCheckedSizes> check_crossing{};
-  /// What it calls when the jump table does not have the guest address in r11.
-  const std::byte* not_found = nullptr;
+  /// What it calls when the jump table does not have the guest address in r11 in its first place: of supervisor and of
+  /// user code.
+  std::array<const std::byte*, 2> not_found{};
   /// What it calls for REP MOVS and REP STOS with 64-bit addresses, by the binary logarithm of the element's size. They
   /// leave like a miss, or to the interpreter, with what has been done in the registers. Change rcx and r11.
   static constexpr std::size_t kStringSizes = 4;
