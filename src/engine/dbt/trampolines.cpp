@@ -301,9 +301,7 @@ struct StringExits {
 void emit_string(Assembler& a, bool moves, unsigned log, const StringExits& exits) {
   constexpr std::int32_t kToPageEnd = -static_cast<std::int32_t>(memory::kPageSize);
   constexpr unsigned kTopOfLower = 47, kAboveIndex = 64 - memory::kPageShift - DeltaTable::kIndexBits;
-  const auto kept = [](std::size_t field) {
-    return env_below(DOPPEL_ENV(string) + static_cast<std::int32_t>(field));
-  };
+  const auto kept = [](std::size_t field) { return env_below(DOPPEL_ENV(string) + static_cast<std::int32_t>(field)); };
   const auto flags = kept(offsetof(Env::String, flags)), count = kept(offsetof(Env::String, count));
   const auto source = kept(offsetof(Env::String, source)), destination = kept(offsetof(Env::String, destination));
   const asmjit::Label next = a.newLabel(), done = a.newLabel(), read_miss = a.newLabel(), write_miss = a.newLabel(),
