@@ -75,7 +75,7 @@ bool out_of_court(const Case& made, const Outcome& native, const Outcome& guest)
   // AMD's processors want the stack to have room for five words, whatever they take of it.
   if (made.returns_from_interrupt && native.vector == kSs) return true;
   // A call from 64-bit code to other code, and which of the two modes' stacks it pushes to.
-  if (made.start.bits64() && native.end.cs != kUserCode64 && native.end.cs != 0 && guest.vector == kSs) return true;
+  if (made.start.bits64() && made.several_accesses && native.vector != kSs && guest.vector == kSs) return true;
   // A return to other code that ends there.
   if (native.kind == Outcome::Kind::Exception && native.end.rip == kWayOut && native.end.cs != kUserCode64) return true;
   // AMD's misaligned mode, which guests do not have.

@@ -90,8 +90,14 @@ void Emitter::store_gpr(unsigned guest, const Gp& source) {
 void Emitter::load_linear(const Gp& target, std::int64_t page_offset) {
   if (mode_.user) {
     a_.mov(target, env(DOPPEL_ENV(page_base)));
-    if (page_offset != 0)
-      a_.lea(mode_.code_64 ? target : target.r32(), host::ptr(target, static_cast<std::int32_t>(page_offset)));
+    if (page_offset == 0) return;
+    // A displacement of 2 GiB less a little, counted from the page's start, may not fit into one.
+    constexpr std::int64_t kMost = 0x7FFF'FFFF, kPage = memory::kPageSize;
+    if (mode_.code_64 && page_offset > kMost) {
+      a_.lea(target, host::ptr(target, static_cast<std::int32_t>(kPage)));
+      page_offset -= kPage;
+    }
+    a_.lea(mode_.code_64 ? target : target.r32(), host::ptr(target, static_cast<std::int32_t>(page_offset)));
     return;
   }
   std::uint64_t linear = mode_.linear_page + static_cast<std::uint64_t>(page_offset);
