@@ -61,7 +61,8 @@ struct Case {
   std::uint64_t undefined_flags = 0;      ///< those that the manuals leave undefined at some time
   bool several_accesses = false;          ///< which of them is made first is the processor's business
   bool wraps = false;                     ///< may access what lies at both ends of a segment of 64 KiB
-  bool returns_from_interrupt = false;    ///< how much of the stack it looks at is the processor's business
+  bool looks_far_up = false;              ///< how much of the stack it looks at is the processor's business
+  bool far_calls = false;                 ///< may call other code by the stack as that sees it
   bool gathers = false;                   ///< may be interrupted between two elements by a pending trap
 };
 

@@ -72,10 +72,12 @@ bool out_of_court(const Case& made, const Outcome& native, const Outcome& guest)
   if (made.gathers && native.vector == kDb && guest.vector == kPf) return true;
   // Operands in parts, of 16-bit addresses: AMD's processors let each part begin anew at the start of the segment.
   if (made.wraps && (guest.vector == kGp || guest.vector == kSs) && guest.error_code == 0) return true;
-  // AMD's processors want the stack to have room for five words, whatever they take of it.
-  if (made.returns_from_interrupt && native.vector == kSs) return true;
-  // A call from 64-bit code to other code, and which of the two modes' stacks it pushes to.
-  if (made.start.bits64() && made.several_accesses && native.vector != kSs && guest.vector == kSs) return true;
+  // IRET and RET with an operand: AMD's processors want room for the words of a change of privilege, too.
+  if (made.looks_far_up && native.vector == kSs) return true;
+  // AMD's processors make a far call's pushes to the stack as the called code sees it, in its mode.
+  const bool plain_stack = made.start.ss == kUserData && made.start.gpr[x86::kRsp] >> 32 == 0;
+  const bool other_mode = native.end.cs != made.start.cs && native.kind == Outcome::Kind::Exception;
+  if (made.far_calls && !plain_stack && (other_mode || guest.vector == kSs)) return true;
   // A return to other code that ends there.
   if (native.kind == Outcome::Kind::Exception && native.end.rip == kWayOut && native.end.cs != kUserCode64) return true;
   // AMD's misaligned mode, which guests do not have.

@@ -167,9 +167,7 @@ bool Generator::usable(const Decoded& decoded, Mode mode) const {
   const bool moves_element =
       instruction.mnemonic == ZYDIS_MNEMONIC_VPINSRD || instruction.mnemonic == ZYDIS_MNEMONIC_VPEXTRD;
   if (mode != Mode::Bits64 && moves_element && instruction.raw.vex.W != 0) return false;
-  // Which of its words a far return with an operand pops first is the processor's business.
-  const bool far = instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
-  return !far || instruction.mnemonic != ZYDIS_MNEMONIC_RET || instruction.operand_count_visible == 0;
+  return true;
 }
 
 bool Generator::decode(const Draft& draft, Instruction& made, Decoded& decoded) const {
@@ -299,9 +297,20 @@ bool Generator::add_instruction(Draft& draft) const {
   made.branches = instruction.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE;
   note_branch(instruction, made);
   draft.result.several_accesses |= instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
-  draft.result.returns_from_interrupt |= instruction.mnemonic == ZYDIS_MNEMONIC_IRET ||
-                                         instruction.mnemonic == ZYDIS_MNEMONIC_IRETD ||
-                                         instruction.mnemonic == ZYDIS_MNEMONIC_IRETQ;
+  const bool interrupt_return = instruction.mnemonic == ZYDIS_MNEMONIC_IRET ||
+                                instruction.mnemonic == ZYDIS_MNEMONIC_IRETD ||
+                                instruction.mnemonic == ZYDIS_MNEMONIC_IRETQ;
+  const bool far_return = decoded.insn.far_branch && instruction.mnemonic == ZYDIS_MNEMONIC_RET;
+  draft.result.looks_far_up |= interrupt_return || (far_return && decoded.insn.operand_count != 0);
+  draft.result.far_calls |= decoded.insn.far_branch && instruction.mnemonic == ZYDIS_MNEMONIC_CALL;
+  if ((interrupt_return || far_return) && random.percent(60))
+    draft.set(x86::kRsp, return_frame(random, decoded.insn.operand_size) - draft.base_of(ZYDIS_REGISTER_SS));
+  if (decoded.insn.operand_count == 1 && decoded.insn.op[0].kind == isa::OperandKind::FarPointer &&
+      random.percent(60)) {
+    const FarTarget target = far_target(random, decoded.insn.operand_size);
+    patch(made, instruction.raw.imm[0].offset, instruction.raw.imm[0].size, target.offset);
+    patch(made, instruction.raw.imm[1].offset, 16, target.selector);
+  }
   const bool pops_all = instruction.mnemonic == ZYDIS_MNEMONIC_ENTER || instruction.mnemonic == ZYDIS_MNEMONIC_POPA ||
                         instruction.mnemonic == ZYDIS_MNEMONIC_POPAD;
   if (pops_all) draft.fixed[x86::kRsp] = true;
@@ -346,7 +355,7 @@ void Generator::make(std::uint64_t seed, std::uint64_t number, std::size_t slot,
   Random random(seed * 0x9E37'79B9'7F4A'7C15 ^ Random(number).next());
   made.instructions.clear();
   made.undefined_flags = 0;
-  made.several_accesses = made.wraps = made.returns_from_interrupt = made.gathers = false;
+  made.several_accesses = made.wraps = made.looks_far_up = made.far_calls = made.gathers = false;
   const std::uint64_t choice_of_mode = random.below(100);
   const Mode mode = choice_of_mode < 65 ? Mode::Bits64 : choice_of_mode < 86 ? Mode::Bits32 : Mode::Bits16;
   Image& start = made.start;

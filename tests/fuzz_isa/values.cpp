@@ -1,5 +1,7 @@
 #include "fuzz_isa/values.h"
 
+#include <cstring>
+
 #include "base/bits.h"
 #include "x86/fpu_words.h"
 
@@ -66,6 +68,21 @@ x86::FpuState::St x87_register(Random& random) {
   return value;
 }
 
+constexpr std::uint64_t kHaltOffset = 64;  // in a page's first slot, which is nobody's but for its beginning
+constexpr std::uint64_t kFramesAt = 0xC00, kFramesOfASize = 4, kFrameRoom = 48;
+
+void put_frames(Random& random, Memory& contents) {
+  auto* bytes = reinterpret_cast<std::uint8_t*>(contents.data());
+  std::uint64_t at = kFramesAt;
+  for (const unsigned size : {2, 4, 8})
+    for (std::uint64_t i = 0; i < kFramesOfASize; ++i, at += kFrameRoom) {
+      const FarTarget target = far_target(random, size);
+      const std::uint64_t stack = kDataBase + 4096 + 8 * random.below(64);
+      const std::array<std::uint64_t, 5> frame{target.offset, target.selector, flags(random), stack, kUserData};
+      for (std::size_t word = 0; word < frame.size(); ++word) std::memcpy(bytes + at + word * size, &frame[word], size);
+    }
+}
+
 }  // namespace
 
 std::uint64_t integer(Random& random) {
@@ -119,6 +136,18 @@ std::uint16_t selector(Random& random) {
   return static_cast<std::uint16_t>(local_selector(index) & ~random.below(random.percent(10) ? 4 : 1));
 }
 
+FarTarget far_target(Random& random, unsigned size) {
+  constexpr std::array kSelectors{kUserCode64, kUserCode32, kUserCode16};
+  const std::uint16_t selector = size == 2 ? kUserCode16 : random.pick(kSelectors);
+  const std::uint64_t halts = kCodeBase + 4096 * random.below(kCodePages) + kHaltOffset;
+  return {selector, halts - segment_base(selector)};
+}
+
+std::uint64_t return_frame(Random& random, unsigned size) {
+  const std::uint64_t row = size == 2 ? 0 : size == 4 ? 1 : 2;
+  return kDataBase + kFramesAt + (row * kFramesOfASize + random.below(kFramesOfASize)) * kFrameRoom;
+}
+
 x86::FpuState fpu(Random& random) {
   x86::FpuState state;
   state.mxcsr = 0x1F80;
@@ -149,7 +178,7 @@ Memory memory(Random& random) {
   for (std::uint64_t& word : contents) {
     const std::uint64_t choice = random.below(20);
     // The end of a slot that is nobody's.
-    const std::uint64_t code = kCodeBase + 4096 * random.below(kCodePages) + 48;
+    const std::uint64_t code = kCodeBase + 4096 * random.below(kCodePages) + kHaltOffset;
     word = choice < 11   ? vector_element(random)
            : choice < 15 ? integer(random)
            : choice < 17 ? data_address(random, 8)
@@ -157,6 +186,7 @@ Memory memory(Random& random) {
            : choice < 19 ? code | std::uint64_t{selector(random)} << 32
                          : selector(random) * 0x0001'0001'0001'0001;
   }
+  put_frames(random, contents);
   return contents;
 }
 
