@@ -119,3 +119,4 @@ void test_triple_fault_idt(void);
 void test_triple_fault_gates(void);
 void test_triple_fault_stacks(void);
 void test_flags(void);
+void test_code_mapping(void);

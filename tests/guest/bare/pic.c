@@ -59,7 +59,7 @@ static void raise_0(void) {
     out8(0x43, 0xE2);  // read back the status of counter 0
   } while ((in8(0x40) & 0x80) == 0);
   // The output is a moment ahead of the request where time is simulated.
-  for (unsigned i = 0; i < 100000 && (irr(kMaster) & 1) == 0 && (isr(kMaster) & 1) == 0; ++i) {
+  for (unsigned i = 0; i < 3000000 && (irr(kMaster) & 1) == 0; ++i) {
   }
 }
 

@@ -149,6 +149,7 @@ static void periodic(void) {
   CHECK_EQUAL("RTC: flags are cleared by reading", cleared, true);
   write_cmos(kB, k24Hours);
   read_cmos(kC);
+  __asm__ volatile("sti; nop; nop; cli" : : : "memory");  // one may have been on its way
   // Without the enable the flag comes, but no interrupt.
   count = 0;
   while (!under_tcg() && (read_cmos(kC) & kPie) == 0) {
