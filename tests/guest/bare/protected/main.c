@@ -123,7 +123,8 @@ void main(void) {
                  {"gates", test_gates},
                  {"tasks", test_tasks},
                  {"paging", test_paging},
-                 {"virtual-8086", test_virtual_8086}};
+                 {"virtual-8086", test_virtual_8086},
+                 {"hot-segments", test_hot_segments}};
   for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
     if (!asked_for(kSuites[i].name)) continue;
     print(kSuites[i].name);

@@ -85,3 +85,4 @@ void test_gates(void);
 void test_tasks(void);
 void test_paging(void);
 void test_virtual_8086(void);
+void test_hot_segments(void);
