@@ -174,6 +174,7 @@ unsigned check_debug_access(Cpu& cpu, unsigned index) {
   if ((cpu.state.dr7 & kDr7Gd) != 0) {
     cpu.state.dr6 |= kDr6Bd;
     cpu.state.dr7 &= ~kDr7Gd;
+    cpu.state.rflags_without_of |= rflags::kRf;  // as every fault but an instruction breakpoint saves it
     raise(vector::kDb);
   }
   return index;

@@ -7,7 +7,7 @@ namespace doppel::x86 {
 
 namespace {
 
-constexpr std::uint64_t kDr6Bd = bit(13), kDr7Gd = bit(13);
+constexpr std::uint64_t kDr7Gd = bit(13);
 
 /// SDM vol. 3, table 6-4.
 enum class ExceptionClass : std::uint8_t { Benign, Contributory, PageFault, DoubleFault };
@@ -43,12 +43,11 @@ bool makes_double_fault(ExceptionClass first, ExceptionClass second) {
 }
 
 /// The event that a fault becomes, and what it leaves in registers. All are of the class "fault" here, but for #DF and
-/// #MC (aborts) and for an instruction breakpoint, which leaves RF as it was (SDM vol. 3, 17.3.1.1).
+/// #MC (aborts) and for #DB, which leaves RF as it was (SDM vol. 3, 17.3.1.1).
 Event raise_event(CpuState& state, const Fault& fault) {
   if (fault.vector == vector::kPf) state.cr2 = fault.address;
-  const bool breakpoint = fault.vector == vector::kDb && (state.dr6 & kDr6Bd) == 0;
   const bool abort = fault.vector == vector::kDf || fault.vector == vector::kMc;
-  return {fault.vector, EventType::HardwareException, fault.error_code, !breakpoint && !abort};
+  return {fault.vector, EventType::HardwareException, fault.error_code, fault.vector != vector::kDb && !abort};
 }
 
 }  // namespace

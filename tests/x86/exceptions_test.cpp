@@ -1,6 +1,7 @@
 #include "x86/exceptions.h"
 
 #include "segmented_test.h"
+#include "x86/control_registers.h"
 #include "x86/events.h"
 
 namespace doppel::x86::test {
@@ -46,11 +47,21 @@ TEST_F(Exceptions, SetRfForFaultsOnly) {
 TEST_F(Exceptions, GeneralDetectIsAFaultAmongDebugExceptions) {
   enter_protected_mode(0);
   set_all_gates();
-  state.dr6 |= 0x2000;
   state.dr7 |= 0x2000;
+  EXPECT_EQ(fault_of([&] { read_debug_register(cpu, 7); }).vector, vector::kDb);
+  EXPECT_EQ(state.dr6 & 0x2000, 0x2000U);
+  EXPECT_EQ(state.dr7 & 0x2000, 0U);
   deliver_exception(cpu, Fault{vector::kDb});
   EXPECT_NE(peek_physical<std::uint32_t>(state.gpr[kRsp] + 8) & kRf, 0U);
-  EXPECT_EQ(state.dr7 & 0x2000, 0U);
+}
+
+// DR6.BD stays set until somebody clears it.
+TEST_F(Exceptions, AnInstructionBreakpointAfterGeneralDetectSavesNoRf) {
+  enter_protected_mode(0);
+  set_all_gates();
+  state.dr6 |= 0x2000;
+  deliver_exception(cpu, Fault{vector::kDb});
+  EXPECT_EQ(peek_physical<std::uint32_t>(state.gpr[kRsp] + 8) & kRf, 0U);
 }
 
 TEST_F(Exceptions, PageFaultsLoadCr2) {

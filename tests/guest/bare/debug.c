@@ -279,6 +279,17 @@ static void ports_and_registers(void) {
   CHECK_EQUAL("GD: RIP", traps[0].rip, frame.rip);
   CHECK_EQUAL("GD: DR6", traps[0].dr6, kBd);
   CHECK_EQUAL("GD: cleared for the handler", last_frame.rax, 0x400);
+  CHECK_EQUAL("GD: RF", traps[0].rflags & kRf, kRf);
+  // BD stays until somebody clears it, and is no business of the next breakpoint's.
+  __asm__ volatile("mov %0, %%dr6" : : "r"(0xFFFF0FF0ULL | kBd));
+  resumes = true;
+  count = 0;
+  frame = supervisor_frame(nops);
+  set(0, frame.rip, kExecute, 1);
+  CHECK_EQUAL("BD: breakpoint", run(&frame).vector, 0x80);
+  CHECK_EQUAL("BD: breakpoint, DR6", traps[0].dr6, kBd | kB0);
+  CHECK_EQUAL("BD: breakpoint, RF", traps[0].rflags & kRf, 0);
+  resumes = false;
   write_dr7(0x400);
 }
 
