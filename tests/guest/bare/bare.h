@@ -121,3 +121,4 @@ void test_triple_fault_stacks(void);
 void test_flags(void);
 void test_code_mapping(void);
 void test_toggles(void);
+void test_interrupted(void);

@@ -168,7 +168,8 @@ void main(void) {
                  {"triple-fault-stacks", test_triple_fault_stacks, 0},
                  {"flags", test_flags, 1},
                  {"code-mapping", test_code_mapping, 1},
-                 {"toggles", test_toggles, 1}};
+                 {"toggles", test_toggles, 1},
+                 {"interrupted", test_interrupted, 1}};
   for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
     if (!asked_for(kSuites[i].name, kSuites[i].cpus == 0) || cpu_count() < kSuites[i].cpus) continue;
     print(kSuites[i].name);
