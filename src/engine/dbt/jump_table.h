@@ -17,8 +17,9 @@
 namespace doppel::engine::dbt {
 
 /// Where indirect jumps, returns and jumps to other pages find the code for a guest address, without leaving the code
-/// cache. Each has two places, of which the second is for what another has displaced from the first. One for user and one for supervisor code, because an address alone must not lead from one to
-/// the other. Valid for one mode. The vCPU's thread.
+/// cache. Each address has two places, of which the second is for what another has displaced from the first. One table
+/// for user and one for supervisor code, because an address alone must not lead from one to the other. Valid for one
+/// mode. The vCPU's thread.
 class JumpTable {
  public:
   static constexpr unsigned kBits = 17;
@@ -153,7 +154,7 @@ class JumpTable {
   struct Page {
     memory::GuestPhysical physical = ~memory::GuestPhysical{0};
     bool global = true;
-    std::bitset<kSlotsPerPage> slots;  ///< that were filled
+    std::bitset<kSlotsPerPage> slots;  ///< first places of what was put, wherever it is now
   };
 
   static std::size_t slot_of(x86::LinearAddress address) { return address & (kEntries - 1); }
