@@ -93,7 +93,7 @@ static void destinations(void) {
 }
 
 /// Sleeping processors are woken, each time; no wake-up is lost.
-enum { kRounds = 300 };
+enum { kRounds = 60 };
 static volatile unsigned turn;
 static void ping_pong(unsigned cpu) {
   meet();

@@ -1,7 +1,7 @@
 // What processors see of each other's memory accesses, code and translations (SDM vol. 3, 8.1, 8.2, 4.10.5).
 #include "processors.h"
 
-enum { kVector = 0x55, kEoi = 0xB0, kTimes = 4000 };
+enum { kVector = 0x55, kEoi = 0xB0, kTimes = 2000 };
 
 static uint8_t area[3 * 4096] __attribute__((aligned(4096)));
 
@@ -36,10 +36,10 @@ static void add_many(unsigned cpu) {
         break;
       }
       default: {  // a spin lock of XCHG, for an ordinary increment
-        uint32_t taken = 1;
-        do {
+        for (uint32_t taken = 1; taken != 0;) {
           __asm__ volatile("xchgl %0, 64(%1)" : "+r"(taken) : "r"(place) : "memory");
-        } while (taken != 0);
+          if (taken != 0) pause_once();
+        }
         ++*(volatile uint32_t*)place;
         *(volatile uint32_t*)(place + 64) = 0;
         break;
@@ -81,7 +81,7 @@ static void tear(unsigned cpu) {
 /// Stores are seen in order; MFENCE keeps a load behind a store.
 static volatile uint32_t flags[2], seen[2], data;
 static void order(unsigned cpu) {
-  for (unsigned i = 1; i <= 100; ++i) {
+  for (unsigned i = 1; i <= 40; ++i) {
     flags[0] = flags[1] = 0;
     meet();
     if (cpu < 2) {
@@ -135,7 +135,7 @@ static void shootdown(unsigned cpu) {
     __asm__ volatile("cli" : : : "memory");
     return;
   }
-  for (unsigned i = 0; i < 100; ++i) {
+  for (unsigned i = 0; i < 50; ++i) {
     uint8_t* const next = area + (i % 2 == 0 ? 4096 : 0);
     uint8_t* const last = area + (i % 2 == 0 ? 0 : 4096);
     *(volatile uint32_t*)(next + 512) = i;
@@ -160,7 +160,7 @@ static uint32_t call(void) {
 
 /// Processor 0 counts up the constant, with whole stores; the others see it never fall, and its end.
 static void count_in_code(unsigned cpu) {
-  enum { kLast = 2000 };
+  enum { kLast = 600 };
   meet();
   if (cpu == 0) {
     for (uint32_t i = 1; i <= kLast; ++i) {
@@ -181,7 +181,7 @@ static void count_in_code(unsigned cpu) {
 
 /// Other instructions altogether, while the others wait (SDM vol. 3, 8.1.3: flag, serializing instruction, code).
 static void replace_code(unsigned cpu) {
-  for (uint32_t i = 0; i < 40; ++i) {
+  for (uint32_t i = 0; i < 20; ++i) {
     if (cpu == i % 4) {
       if (i % 2 == 0) {
         code[0] = 0xB8;  // mov eax, i; ret
