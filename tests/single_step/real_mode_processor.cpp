@@ -1,0 +1,126 @@
+#include "single_step/real_mode_processor.h"
+
+#include <Zydis/Zydis.h>
+#include <fmt/format.h>
+
+#include "base/bits.h"
+
+namespace doppel::single_step {
+
+namespace {
+
+constexpr std::uint64_t kRamSize = 17 << 20;
+/// NT and IOPL: the 80286's are zero in real mode, the 8086's four upper bits are ones, later ones' can be changed.
+constexpr std::uint32_t kUpperFlags = 0xF000;
+
+constexpr std::array kNames{"cr0", "cr3", "eax", "ebx", "ecx", "edx", "esi", "edi",   "ebp", "esp",
+                            "cs",  "ds",  "es",  "fs",  "gs",  "ss",  "eip", "flags", "dr6", "dr7"};
+
+struct Gpr {
+  Register reg;
+  unsigned number;
+};
+constexpr std::array kGprs{Gpr{kEax, x86::kRax}, Gpr{kEbx, x86::kRbx}, Gpr{kEcx, x86::kRcx}, Gpr{kEdx, x86::kRdx},
+                           Gpr{kEsi, x86::kRsi}, Gpr{kEdi, x86::kRdi}, Gpr{kEbp, x86::kRbp}, Gpr{kEsp, x86::kRsp}};
+struct SegmentRegister {
+  Register reg;
+  x86::SegReg number;
+};
+constexpr std::array kSegments{SegmentRegister{kCs, x86::SegReg::Cs}, SegmentRegister{kDs, x86::SegReg::Ds},
+                               SegmentRegister{kEs, x86::SegReg::Es}, SegmentRegister{kFs, x86::SegReg::Fs},
+                               SegmentRegister{kGs, x86::SegReg::Gs}, SegmentRegister{kSs, x86::SegReg::Ss}};
+
+/// Flags that the manuals leave undefined after the instruction; and, of shifts by a variable count, those of any
+/// count.
+std::uint32_t undefined_flags(const Vector& vector) {
+  ZydisDecoder decoder;
+  ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16);
+  ZydisDecodedInstruction decoded;
+  const auto status =
+      ZydisDecoderDecodeInstruction(&decoder, nullptr, vector.bytes.data(), vector.bytes.size(), &decoded);
+  if (!ZYAN_SUCCESS(status) || decoded.cpu_flags == nullptr) return 0;
+  return decoded.cpu_flags->undefined;
+}
+
+}  // namespace
+
+RealModeProcessor::RealModeProcessor(std::unique_ptr<engine::Engine> engine, std::uint32_t address_mask)
+    : memory_(memory::GuestMemory::create(kRamSize).value()),
+      engine_(std::move(engine)),
+      vcpu_(engine_->create_vcpu({*memory_, io_, clock_, cpuid_, attention_})),
+      address_mask_(address_mask) {
+  engine::DebugRequest steps;
+  steps.single_step = true;
+  vcpu_->set_debug(steps);
+}
+
+void RealModeProcessor::put(const Snapshot& snapshot) {
+  for (const auto& [address, byte] : snapshot.ram) (void)memory_->write_value(address & address_mask_, byte);
+}
+
+/// Until RIP has moved, for a repeated string instruction is many steps.
+void RealModeProcessor::step(const Vector& vector) {
+  constexpr unsigned kMostSteps = 70'000;
+  const std::uint64_t rip = state_.rip;
+  const std::uint16_t cs = state_.seg(x86::SegReg::Cs).selector;
+  const bool string = vector.name.find("rep") != std::string::npos;
+  vcpu_->load(state_);
+  for (unsigned i = 0; i < kMostSteps; ++i) {
+    vcpu_->run();
+    vcpu_->store(state_);
+    if (!string || state_.rip != rip || state_.seg(x86::SegReg::Cs).selector != cs) return;
+  }
+}
+
+std::uint32_t RealModeProcessor::value(unsigned reg) const {
+  for (const Gpr& gpr : kGprs)
+    if (gpr.reg == reg) return static_cast<std::uint32_t>(state_.gpr[gpr.number]);
+  for (const SegmentRegister& segment : kSegments)
+    if (segment.reg == reg) return state_.seg(segment.number).selector;
+  return static_cast<std::uint32_t>(reg == kEip ? state_.rip : state_.rflags());
+}
+
+std::string RealModeProcessor::differences(const Vector& vector, bool halts) {
+  put(vector.initial);
+  state_ = {};
+  state_.reset(false, true);
+  const Registers& start = vector.initial.registers;
+  for (const Gpr& gpr : kGprs) state_.gpr[gpr.number] = start.value[gpr.reg];
+  for (const SegmentRegister& segment : kSegments) {
+    const auto selector = static_cast<std::uint16_t>(start.value[segment.reg]);
+    const std::uint32_t attributes = state_.seg(segment.number).attributes;
+    state_.seg(segment.number) = {std::uint64_t{selector} << 4, 0xFFFF, attributes, selector};
+  }
+  state_.rip = start.value[kEip];
+  state_.set_rflags(start.value[kEflags] & 0xFFFF & ~kUpperFlags);
+  step(vector);
+
+  std::string text;
+  const std::uint32_t undefined = undefined_flags(vector);
+  const Registers& end = vector.final.registers;
+  for (unsigned reg = kEax; reg <= kEflags; ++reg) {
+    if (!start.has(reg)) continue;
+    std::uint32_t wanted = end.has(reg) ? end.value[reg] : start.value[reg];
+    std::uint32_t mask = vector.masks.has(reg) ? vector.masks.value[reg] : 0xFFFF'FFFF;
+    if (reg == kEip && halts) wanted -= 1;
+    if (reg == kEip) mask &= 0xFFFF;
+    if (reg == kEflags) mask &= 0xFFFF & ~kUpperFlags & ~undefined;
+    if (reg >= kCs && reg <= kSs) mask &= 0xFFFF;
+    const std::uint32_t is = value(reg);
+    if (((is ^ wanted) & mask) != 0) text += fmt::format("  {}: is {:x}, was {:x}\n", kNames[reg], is, wanted);
+  }
+  for (const auto& [address, byte] : vector.final.ram) {
+    std::uint8_t is = 0;
+    (void)memory_->read_value(address & address_mask_, is);
+    std::uint32_t mask = 0xFF;
+    if (vector.pushed_flags && address == *vector.pushed_flags) mask &= ~undefined;
+    if (vector.pushed_flags && address == *vector.pushed_flags + 1) mask &= ~((undefined | kUpperFlags) >> 8);
+    if (((is ^ byte) & mask) != 0) text += fmt::format("  {:x}: is {:02x}, was {:02x}\n", address, is, byte);
+  }
+  for (const Snapshot* snapshot : {&vector.initial, &vector.final})
+    for (const auto& [address, byte] : snapshot->ram)
+      (void)memory_->write_value(address & address_mask_, std::uint8_t{0});
+  return text;
+}
+
+}  // namespace doppel::single_step
