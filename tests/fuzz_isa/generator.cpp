@@ -215,7 +215,8 @@ void Generator::place_memory_operand(Draft& draft, const Decoded& decoded, const
   const std::size_t width = std::max<std::size_t>(operand.size / 8, 1);
   const bool parts = !std::has_single_bit(width) || width > 32 || has_parts(instruction.mnemonic);
   draft.result.several_accesses |= parts;
-  draft.result.wraps |= parts && instruction.address_width == 16;
+  constexpr std::size_t kImages = 10;  // what the x87 unit loads and stores in more than one piece
+  draft.result.wraps |= width >= kImages && instruction.address_width == 16;
   std::uint64_t target = data_address(random, width);
   if (mem.type != ZYDIS_MEMOP_TYPE_AGEN) {
     made.reached.memory = true;

@@ -13,8 +13,10 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "single_step/real_mode_processor.h"
@@ -51,6 +53,40 @@ const Source* source_of(const std::string& cpu, const std::string& path) {
   return cpu.empty() && path.find("286") != std::string::npos ? &kSources[4] : nullptr;
 }
 
+/// Whether an interrupt's frame has SS where CS belongs: three vectors do, which have been captured wrongly.
+bool pushes_ss(const Vector& vector) {
+  if (!vector.pushed_flags) return false;
+  const std::uint32_t ss = vector.initial.registers.value[kSs];
+  const auto holds = [&vector](std::uint32_t address, std::uint32_t byte) {
+    const auto& ram = vector.final.ram;
+    return std::find(ram.begin(), ram.end(), std::pair{address, static_cast<std::uint8_t>(byte)}) != ram.end();
+  };
+  return holds(*vector.pushed_flags - 2, ss & 0xFF) && holds(*vector.pushed_flags - 1, ss >> 8 & 0xFF);
+}
+
+/// Why an 80286's vector is not what later processors do; null if it should be.
+const char* explanation(const Vector& vector, const RealModeProcessor& processor) {
+  constexpr std::size_t kMostBytes = 10;
+  constexpr std::uint8_t kLock = 0xF0, kHlt = 0xF4;
+  using x86::vector::kDe, x86::vector::kGp;
+  const std::size_t length = vector.bytes.size() - (vector.bytes.back() == kHlt ? 1 : 0);
+  const auto prefix_end = std::find_if(vector.bytes.begin(), vector.bytes.end(), [](std::uint8_t byte) {
+    constexpr std::array<std::uint8_t, 7> kPrefixes{0x26, 0x2E, 0x36, 0x3E, kLock, 0xF2, 0xF3};
+    return std::find(kPrefixes.begin(), kPrefixes.end(), byte) == kPrefixes.end();
+  });
+  if (length > kMostBytes && vector.exception) return "longer than 10 bytes";
+  if (processor.took(x86::vector::kUd) && std::find(vector.bytes.begin(), prefix_end, kLock) != prefix_end)
+    return "LOCK of what later has none";
+  const bool segment = prefix_end != vector.bytes.end() && (*prefix_end == 0x8C || *prefix_end == 0x8E);
+  if (segment && (prefix_end[1] >> 3 & 7) >= 4) return "FS and GS";
+  if (prefix_end != vector.bytes.end() && *prefix_end >= 0xD8 && *prefix_end <= 0xDF) return "no coprocessor";
+  const bool byte_division = prefix_end != vector.bytes.end() && *prefix_end == 0xF6;
+  if (byte_division && !vector.exception && processor.took(kDe)) return "IDIV whose quotient overflows to 80H";
+  if (vector.exception != kGp) return pushes_ss(vector) ? "SS pushed for CS" : nullptr;
+  if (processor.took(x86::vector::kSs)) return "beyond the stack segment: 13, later 12";
+  return processor.took(kGp) ? "registers changed before a fault" : nullptr;
+}
+
 bool is_vector_file(const std::filesystem::path& path) {
   std::string name = path.filename().string();
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
@@ -73,7 +109,8 @@ int run(const Options& options) {
     if (is_vector_file(entry.path())) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   const std::set<std::string> withdrawn = revoked(options.directory);
-  std::uint64_t passed = 0, all = 0;
+  std::uint64_t passed = 0, explained = 0, all = 0;
+  std::map<std::string, std::uint64_t> reasons;
   for (const auto& path : files) {
     const Result<VectorFile> file = read_vectors(path.string());
     if (!file) throw std::runtime_error(file.error().message);
@@ -81,23 +118,30 @@ int run(const Options& options) {
     if (source == nullptr) throw std::runtime_error(path.string() + ": of which processor is it?");
     RealModeProcessor processor(
         options.engine == "dbt" ? engine::make_translator().value() : engine::make_interpreter(), source->address_mask);
-    std::uint64_t good = 0, count = 0;
+    std::uint64_t good = 0, known = 0, count = 0;
     unsigned shown = 0;
     for (const Vector& vector : file->vectors) {
       if (withdrawn.contains(vector.hash)) continue;
       ++count;
       const std::string found = processor.differences(vector, source->halts);
       good += found.empty() ? 1 : 0;
-      if (found.empty() || shown++ >= options.shown) continue;
+      if (found.empty()) continue;
+      const char* why = source->id == std::string_view("C286") ? explanation(vector, processor) : nullptr;
+      known += why != nullptr ? 1 : 0;
+      if (why != nullptr) ++reasons[why];
+      if (why != nullptr || shown++ >= options.shown) continue;
       fmt::print("{} {}: {} ({:02x})\n{}", path.filename().string(), vector.index, vector.name,
                  fmt::join(vector.bytes, " "), found);
     }
-    fmt::print("{:<16} {:>6} of {:>6}{}\n", path.filename().string(), good, count, good == count ? "" : "  *");
+    fmt::print("{:<16} {:>6} of {:>6}, {:>5} explained{}\n", path.filename().string(), good, count, known,
+               good + known == count ? "" : "  *");
     passed += good;
+    explained += known;
     all += count;
   }
-  fmt::print("{} of {} vectors passed, in {} files\n", passed, all, files.size());
-  return passed == all ? 0 : 1;
+  for (const auto& [reason, times] : reasons) fmt::print("explained, {}: {}\n", reason, times);
+  fmt::print("{} of {} vectors passed, {} others are explained, in {} files\n", passed, all, explained, files.size());
+  return passed + explained == all ? 0 : 1;
 }
 
 }  // namespace

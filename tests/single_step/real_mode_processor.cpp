@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint64_t kRamSize = 17 << 20;
 /// NT and IOPL: the 80286's are zero in real mode, the 8086's four upper bits are ones, later ones' can be changed.
 constexpr std::uint32_t kUpperFlags = 0xF000;
+constexpr std::uint8_t kHlt = 0xF4;
 
 constexpr std::array kNames{"cr0", "cr3", "eax", "ebx", "ecx", "edx", "esi", "edi",   "ebp", "esp",
                             "cs",  "ds",  "es",  "fs",  "gs",  "ss",  "eip", "flags", "dr6", "dr7"};
@@ -30,8 +31,7 @@ constexpr std::array kSegments{SegmentRegister{kCs, x86::SegReg::Cs}, SegmentReg
                                SegmentRegister{kEs, x86::SegReg::Es}, SegmentRegister{kFs, x86::SegReg::Fs},
                                SegmentRegister{kGs, x86::SegReg::Gs}, SegmentRegister{kSs, x86::SegReg::Ss}};
 
-/// Flags that the manuals leave undefined after the instruction; and, of shifts by a variable count, those of any
-/// count.
+/// Flags that the manuals leave undefined after the instruction.
 std::uint32_t undefined_flags(const Vector& vector) {
   ZydisDecoder decoder;
   ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16);
@@ -80,6 +80,11 @@ std::uint32_t RealModeProcessor::value(unsigned reg) const {
   return static_cast<std::uint32_t>(reg == kEip ? state_.rip : state_.rflags());
 }
 
+bool RealModeProcessor::took(std::uint8_t exception) const {
+  constexpr unsigned kOffsetBits = 16;
+  return (std::uint64_t{state_.seg(x86::SegReg::Cs).selector} << kOffsetBits | state_.rip) == handlers_[exception];
+}
+
 std::string RealModeProcessor::differences(const Vector& vector, bool halts) {
   put(vector.initial);
   state_ = {};
@@ -93,16 +98,23 @@ std::string RealModeProcessor::differences(const Vector& vector, bool halts) {
   }
   state_.rip = start.value[kEip];
   state_.set_rflags(start.value[kEflags] & 0xFFFF & ~kUpperFlags);
+  for (std::size_t i = 0; i < handlers_.size(); ++i) (void)memory_->read_value(4 * i, handlers_[i]);
   step(vector);
 
   std::string text;
-  const std::uint32_t undefined = undefined_flags(vector);
+  // A division error leaves all undefined; not every file tells that there was one.
+  const bool division_error = took(x86::vector::kDe);
+  const std::uint32_t undefined = division_error ? std::uint32_t{x86::rflags::kStatus} : undefined_flags(vector);
+  std::optional<std::uint32_t> pushed_flags = vector.pushed_flags;
+  if (division_error)
+    pushed_flags =
+        static_cast<std::uint32_t>(state_.seg(x86::SegReg::Ss).base + ((state_.gpr[x86::kRsp] + 4) & 0xFFFF));
   const Registers& end = vector.final.registers;
   for (unsigned reg = kEax; reg <= kEflags; ++reg) {
     if (!start.has(reg)) continue;
     std::uint32_t wanted = end.has(reg) ? end.value[reg] : start.value[reg];
     std::uint32_t mask = vector.masks.has(reg) ? vector.masks.value[reg] : 0xFFFF'FFFF;
-    if (reg == kEip && halts) wanted -= 1;
+    if (reg == kEip && halts && vector.bytes.front() != kHlt) wanted -= 1;
     if (reg == kEip) mask &= 0xFFFF;
     if (reg == kEflags) mask &= 0xFFFF & ~kUpperFlags & ~undefined;
     if (reg >= kCs && reg <= kSs) mask &= 0xFFFF;
@@ -113,8 +125,8 @@ std::string RealModeProcessor::differences(const Vector& vector, bool halts) {
     std::uint8_t is = 0;
     (void)memory_->read_value(address & address_mask_, is);
     std::uint32_t mask = 0xFF;
-    if (vector.pushed_flags && address == *vector.pushed_flags) mask &= ~undefined;
-    if (vector.pushed_flags && address == *vector.pushed_flags + 1) mask &= ~((undefined | kUpperFlags) >> 8);
+    if (address == pushed_flags) mask &= ~undefined;
+    if (pushed_flags && address == *pushed_flags + 1) mask &= ~((undefined | kUpperFlags) >> 8);
     if (((is ^ byte) & mask) != 0) text += fmt::format("  {:x}: is {:02x}, was {:02x}\n", address, is, byte);
   }
   for (const Snapshot* snapshot : {&vector.initial, &vector.final})

@@ -18,6 +18,8 @@ class RealModeProcessor {
   /// What the instruction left that the vector does not say, one thing a line. `halts`: the vector ends behind a HLT
   /// that follows the instruction.
   std::string differences(const Vector& vector, bool halts);
+  /// Of the last one: whether it went to the handler of this exception.
+  bool took(std::uint8_t exception) const;
 
  private:
   void put(const Snapshot& snapshot);
@@ -33,6 +35,7 @@ class RealModeProcessor {
   std::unique_ptr<engine::VcpuRunner> vcpu_;
   x86::CpuState state_;
   std::uint32_t address_mask_;
+  std::array<std::uint32_t, 32> handlers_{};  ///< the vector's interrupt table
 };
 
 }  // namespace doppel::single_step

@@ -103,7 +103,7 @@ Vector read_test(Bytes payload, const Registers& masks) {
       test.bytes.assign(bytes.begin(), bytes.end());
     }
     if (type == "EXCP") {
-      fields.take(1);
+      test.exception = fields.take(1)[0];
       test.pushed_flags = fields.u32();
     }
     if (type == "HASH")
@@ -147,7 +147,10 @@ VectorFile read_json(const std::string& text) {
     test.bytes = json.at("bytes").get<std::vector<std::uint8_t>>();
     read_snapshot(json.at("initial"), test.initial);
     read_snapshot(json.at("final"), test.final);
-    if (json.contains("exception")) test.pushed_flags = json.at("exception").at("flag_address").get<std::uint32_t>();
+    if (json.contains("exception")) {
+      test.exception = json.at("exception").at("number").get<std::uint8_t>();
+      test.pushed_flags = json.at("exception").at("flag_address").get<std::uint32_t>();
+    }
     file.vectors.push_back(std::move(test));
   }
   return file;

@@ -60,7 +60,8 @@ struct Vector {
   std::vector<std::uint8_t> bytes;
   Snapshot initial, final;
   Registers masks;                            ///< bits that are defined, where the file tells
-  std::optional<std::uint32_t> pushed_flags;  ///< where an exception has pushed FLAGS
+  std::optional<std::uint8_t> exception;      ///< or interrupt
+  std::optional<std::uint32_t> pushed_flags;  ///< where that has pushed FLAGS
   std::string hash;                           ///< of lists of revoked tests
 };
 

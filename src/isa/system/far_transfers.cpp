@@ -17,9 +17,8 @@ FarPointer far_target(Cpu& cpu, const Insn& insn) {
   if (insn.op[0].kind == OperandKind::FarPointer) return {static_cast<std::uint16_t>(insn.imm[1]), insn.imm[0]};
   if (insn.op[0].kind != OperandKind::Memory) x86::raise_ud();
   const unsigned size = far_offset_size(cpu, insn);
-  const x86::LinearAddress address = linear_address(cpu, insn, size + 2, x86::Access::Read);
-  const std::uint64_t offset = read_memory(cpu, address, size);
-  return {static_cast<std::uint16_t>(read_memory(cpu, address + size, 2)), offset};
+  const std::uint64_t offset = read_part(cpu, insn, 0, size);
+  return {static_cast<std::uint16_t>(read_part(cpu, insn, size, 2)), offset};
 }
 
 void jmp(Cpu& cpu, const Insn& insn) {

@@ -24,9 +24,8 @@ void into(Cpu& cpu, const Insn&) {
 
 void bound(Cpu& cpu, const Insn& insn) {
   const unsigned size = insn.operand_size;
-  const x86::LinearAddress address = linear_address(cpu, insn, 2 * size, x86::Access::Read);
-  const std::int64_t lower = sign_extend(read_memory(cpu, address, size), size * 8);
-  const std::int64_t upper = sign_extend(read_memory(cpu, address + size, size), size * 8);
+  const std::int64_t lower = sign_extend(read_part(cpu, insn, 0, size), size * 8);
+  const std::int64_t upper = sign_extend(read_part(cpu, insn, size, size), size * 8);
   const std::int64_t index = sign_extend(cpu.state.gpr[insn.op[0].reg], size * 8);
   if (index < lower || index > upper) x86::raise(x86::vector::kBr);
 }

@@ -1,5 +1,7 @@
 #include "isa/system/operands.h"
 
+#include "x86/segmentation.h"
+
 namespace doppel::isa {
 
 std::uint64_t read_gpr(const x86::CpuState& state, unsigned reg, unsigned size) {
@@ -38,6 +40,11 @@ void write_memory(x86::Cpu& cpu, x86::LinearAddress address, unsigned size, std:
     default:
       return cpu.mmu.write(address, value, view);
   }
+}
+
+std::uint64_t read_part(x86::Cpu& cpu, const Insn& insn, unsigned distance, unsigned size) {
+  const std::uint64_t offset = (effective_address(cpu, insn) + distance) & low_mask(insn.mem.address_size * 8U);
+  return read_memory(cpu, x86::segment_address(cpu, insn.mem.segment, offset, size, x86::Access::Read), size);
 }
 
 std::uint64_t read_operand(x86::Cpu& cpu, const Insn& insn, const Operand& operand) {

@@ -18,6 +18,10 @@ void write_gpr(x86::CpuState& state, unsigned reg, unsigned size, std::uint64_t 
 std::uint64_t read_memory(x86::Cpu& cpu, x86::LinearAddress address, unsigned size);
 void write_memory(x86::Cpu& cpu, x86::LinearAddress address, unsigned size, std::uint64_t value);
 
+/// A part of a memory operand of several, `distance` bytes from its start: the next part of one that ends with the
+/// addresses is at their beginning.
+std::uint64_t read_part(x86::Cpu& cpu, const Insn& insn, unsigned distance, unsigned size);
+
 /// A general register, memory or immediate operand, zero-extended.
 std::uint64_t read_operand(x86::Cpu& cpu, const Insn& insn, const Operand& operand);
 void write_operand(x86::Cpu& cpu, const Insn& insn, const Operand& operand, std::uint64_t value);

@@ -17,9 +17,8 @@ namespace rflags = x86::rflags;
 template <SegReg kSegment>
 void load_far_pointer(Cpu& cpu, const Insn& insn) {
   const unsigned size = far_offset_size(cpu, insn);
-  const x86::LinearAddress address = linear_address(cpu, insn, size + 2, Access::Read);
-  const std::uint64_t offset = read_memory(cpu, address, size);
-  const auto selector = static_cast<std::uint16_t>(read_memory(cpu, address + size, 2));
+  const std::uint64_t offset = read_part(cpu, insn, 0, size);
+  const auto selector = static_cast<std::uint16_t>(read_part(cpu, insn, size, 2));
   x86::load_segment(cpu, kSegment, selector);
   write_gpr(cpu.state, insn.op[0].reg, size, offset);
 }
