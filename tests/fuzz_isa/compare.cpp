@@ -70,15 +70,17 @@ bool out_of_court(const Case& made, const Outcome& native, const Outcome& guest)
   if (made.gathers && native.vector == kDb && guest.vector != kDb) return true;
   // Operands in parts, of 16-bit addresses: AMD's processors let each part begin anew at the start of the segment.
   if (made.wraps && (guest.vector == kGp || guest.vector == kSs) && guest.error_code == 0) return true;
-  // IRET and RET with an operand: AMD's processors want room for the words of a change of privilege, too.
+  // IRET and far RET: AMD's processors want room for the words of a change of privilege, too.
   if (made.looks_far_up && native.vector == kSs) return true;
   // AMD's processors make a far call's pushes to the stack as the called code sees it, in its mode; and count what a
   // far return releases so.
-  const bool plain_stack = made.start.ss == kUserData && made.start.gpr[x86::kRsp] >> 32 == 0;
+  const std::uint64_t rsp = made.start.gpr[x86::kRsp];
+  const bool plain_stack = made.start.ss == kUserData && rsp >> 32 == 0 && rsp >= 4096;
   const auto elsewhere = [&made](const Outcome& outcome) {
     return outcome.kind == Outcome::Kind::Exception && outcome.end.cs != made.start.cs;
   };
-  const bool other_stack = elsewhere(native) || elsewhere(guest) || guest.vector == kSs;
+  const bool other_stack =
+      elsewhere(native) || elsewhere(guest) || guest.vector == kSs || native.kind == Outcome::Kind::Endless;
   if ((made.far_calls || made.looks_far_up) && !plain_stack && other_stack) return true;
   // A return to other code that ends there.
   if (native.kind == Outcome::Kind::Exception && native.end.rip == kWayOut && native.end.cs != kUserCode64) return true;

@@ -302,7 +302,7 @@ bool Generator::add_instruction(Draft& draft) const {
                                 instruction.mnemonic == ZYDIS_MNEMONIC_IRETD ||
                                 instruction.mnemonic == ZYDIS_MNEMONIC_IRETQ;
   const bool far_return = decoded.insn.far_branch && instruction.mnemonic == ZYDIS_MNEMONIC_RET;
-  draft.result.looks_far_up |= interrupt_return || (far_return && decoded.insn.operand_count != 0);
+  draft.result.looks_far_up |= interrupt_return || far_return;
   draft.result.far_calls |= decoded.insn.far_branch && instruction.mnemonic == ZYDIS_MNEMONIC_CALL;
   if ((interrupt_return || far_return) && random.percent(60))
     draft.set(x86::kRsp, return_frame(random, decoded.insn.operand_size) - draft.base_of(ZYDIS_REGISTER_SS));
