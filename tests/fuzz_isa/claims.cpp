@@ -79,6 +79,10 @@ void Claims::enumerate_vex(const isa::Decoder& decoder, Mode mode) {
                             static_cast<std::uint8_t>(opcode)};
           opening.opcodes = 3;
           try_modrm(decoder, mode, opening, false);
+          // Gathers want a SIB, which 16-bit addresses do not have.
+          if (mode != Mode::Bits16) continue;
+          opening.prefix[opening.prefixes++] = 0x67;
+          try_modrm(decoder, mode, opening, false);
         }
 }
 
@@ -94,7 +98,8 @@ bool Claims::try_modrm(const isa::Decoder& decoder, Mode mode, Opening opening, 
     // The bytes that follow make a SIB that names no register of another operand.
     if (attempt(0, 4) == Tried::Found) return true;
     for (unsigned rm = 0; rm < 8; ++rm)
-      if (all_registers || rm == 1) attempt(3, rm);
+      // Of the four that may be AH to BH, one.
+      if (all_registers || rm == 1 || (rm == 4 && !opening.vex)) attempt(3, rm);
   }
   return found;
 }
