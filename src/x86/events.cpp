@@ -8,7 +8,7 @@ namespace doppel::x86 {
 
 namespace {
 
-constexpr std::uint64_t kDr6Hits = 0xF, kDr6Bs = bit(14);
+constexpr std::uint64_t kDr6Bs = bit(14);
 constexpr std::uint32_t kRare =
     Attention::kFlush | Attention::kStop | Attention::kInit | Attention::kSipi | Attention::kNmi | Attention::kResumed;
 
@@ -32,10 +32,6 @@ void take_sipi(Cpu& cpu) {
   cs.base = std::uint64_t{state.sipi_vector} << 12;
   state.rip = 0;
   state.activity = Activity::Running;
-}
-
-void record_debug_status(CpuState& state, std::uint64_t bits_set) {
-  state.dr6 = (state.dr6 & ~kDr6Hits) | bits_set;
 }
 
 /// DR7's instruction breakpoints that are enabled, a bit each.

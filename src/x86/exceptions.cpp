@@ -1,5 +1,7 @@
 #include "x86/exceptions.h"
 
+#include <utility>
+
 #include "x86/event_delivery.h"
 #include "x86/events.h"
 
@@ -75,11 +77,20 @@ void deliver_exception(Cpu& cpu, const Fault& fault) {
   deliver_or_escalate(cpu, raise_event(cpu.state, fault));
 }
 
+void record_debug_status(CpuState& state, std::uint64_t bits_set) {
+  constexpr std::uint64_t kHits = 0xF;
+  state.dr6 = (state.dr6 & ~kHits) | bits_set;
+}
+
 void deliver_software_interrupt(Cpu& cpu, std::uint8_t vector, SoftwareInterrupt kind) {
   EventType type = EventType::SoftwareInterrupt;
   if (kind == SoftwareInterrupt::Int1) type = EventType::PrivilegedSoftwareException;
   if (kind == SoftwareInterrupt::Int3 || kind == SoftwareInterrupt::Into) type = EventType::SoftwareException;
   deliver_event(cpu, {vector, type});
+  // A data breakpoint that MOV SS has held back is told of by the same #DB, not by one at the handler's beginning.
+  if (kind == SoftwareInterrupt::Int1 && cpu.state.pending_debug != 0) {
+    record_debug_status(cpu.state, std::exchange(cpu.state.pending_debug, 0));
+  }
   // TF was cleared on the way: a debugger does not step into the handler.
   cpu.single_step = false;
 }

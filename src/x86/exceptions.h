@@ -8,4 +8,7 @@ namespace doppel::x86 {
 /// Throws Shutdown when a double fault cannot be delivered.
 void deliver_or_escalate(Cpu& cpu, Event event);
 
+/// What DR6 says of a #DB: of the four breakpoints, just these.
+void record_debug_status(CpuState& state, std::uint64_t bits_set);
+
 }  // namespace doppel::x86

@@ -50,7 +50,8 @@ void drop_inaccessible_segments(CpuState& state) {
   for (const SegReg reg : {SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs}) {
     Segment& segment = state.seg(reg);
     const bool conforming = segment.is_code() && (segment.type() & 4) != 0;
-    if (is_null(segment.selector) || segment.unusable() || conforming || segment.dpl() >= state.cpl()) continue;
+    if (is_null(segment.selector)) segment.selector = 0;  // RPL included
+    if (segment.selector == 0 || segment.unusable() || conforming || segment.dpl() >= state.cpl()) continue;
     set_null_segment(segment, 0);
   }
 }
