@@ -64,7 +64,7 @@ class Files:
         """What is in /bench of every machine."""
         guest = os.path.join(HERE, "guest")
         yield "bench/suite", self.suite
-        for name in ("init", "whole", "benchmark.py"):
+        for name in ("init", "whole", "stress", "benchmark.py"):
             yield "bench/" + name, os.path.join(guest, name)
         for name in PROJECT:
             yield "bench/project/" + name, os.path.join(guest, name)

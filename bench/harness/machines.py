@@ -77,7 +77,10 @@ class Guest:
         return self._job(f"exec /bench/suite {options} --check /bench/expected --copies {cpus}\n", cpus)[0]
 
     def userland(self, cpus):
-        return self._job(f"exec sh /bench/whole {cpus} --check /bench/expected\n", cpus, [self._files.userland_initramfs])[0]
+        return self.userland_job(f"exec sh /bench/whole {cpus} --check /bench/expected\n", cpus)
+
+    def userland_job(self, job, cpus):
+        return self._job(job, cpus, [self._files.userland_initramfs])[0]
 
     def _job(self, job, cpus, more_initramfs=()):
         """What the job prints, and the seconds from the machine's start to process 1 and to its end."""
@@ -119,12 +122,12 @@ class _Deadline:
         self._timer.cancel()
 
 
-def doppel(program, engine, memory):
+def doppel(program, engine, memory, more_options=()):
     """The command of a Guest under Doppel."""
 
     def command(kernel, initramfs, command_line, cpus):
         return [program, "run", kernel, "--initrd", initramfs, "--append", command_line, "--engine", engine,
-                "--memory", memory, "--cpus", str(cpus)]
+                "--memory", memory, "--cpus", str(cpus), *more_options]
 
     return command
 

@@ -50,6 +50,10 @@ def table(results):
             values = [_number(results.scaling(row, machine)) for machine in results.machines]
             if any(value != "-" for value in values):
                 lines.append(f"| {row} | " + " | ".join(values) + " |")
+        for kind in CLASSES:
+            values = [_number(results.mean_scaling(kind, machine)) for machine in results.machines]
+            if any(value != "-" for value in values):
+                lines.append(f"| **{kind}, geometric mean** | " + " | ".join(f"**{value}**" for value in values) + " |")
     return "\n".join(lines)
 
 

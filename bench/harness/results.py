@@ -50,6 +50,10 @@ class Results:
 
     def geometric_mean(self, kind, above, below, cpus):
         ratios = [self.ratio(row, above, below, cpus) for row in self.rows() if row.startswith(kind + ".")]
+        return self._mean(ratios)
+
+    @staticmethod
+    def _mean(ratios):
         ratios = [ratio for ratio in ratios if ratio]
         return math.exp(statistics.fmean(map(math.log, ratios))) if ratios else None
 
@@ -57,6 +61,9 @@ class Results:
         """How much more two processors do than one."""
         one, two = self.median(row, machine, 1), self.median(row, machine, 2)
         return 2 * one / two if one and two and one > 0 and two > 0 else None
+
+    def mean_scaling(self, kind, machine):
+        return self._mean([self.scaling(row, machine) for row in self.rows() if row.startswith(kind + ".")])
 
     def to_json(self):
         return {
