@@ -74,6 +74,9 @@ struct Arguments {
   bool names_only = false;
   bool follow = false;
   unsigned timeout_s = 60;
+  unsigned measured_s = 0;
+  std::string address;  ///< of debug block
+  unsigned cpu = 0;
   Action action;
 };
 
@@ -137,6 +140,11 @@ void add_run(CLI::App& app, Arguments& arguments) {
   command->add_option("--engine", options.engine, "what executes the guest: auto, dbt, interp or lockstep")
       ->type_name("NAME")
       ->capture_default_str();
+  command
+      ->add_option("--code-cache", options.code_cache,
+                   "how much translated code each processor keeps, 1M to 1G; default: 64M")
+      ->type_name("SIZE");
+  command->add_flag("--perf-map", options.perf_map, "name translated code for perf, in /tmp/perf-PID.map");
   command
       ->add_option("--lockstep-from", options.lockstep_from,
                    "with --engine lockstep: run so many blocks before the first that is compared")
@@ -243,9 +251,26 @@ void add_management(CLI::App& app, Arguments& arguments) {
   add_for_names(app, arguments, "kill", "end machines at once, without asking the guest", kill_machines);
   add_for_name(app, arguments, "inspect", "print a machine's whole state as JSON",
                [&arguments] { return inspect_machine(arguments.name); });
-  add_for_name(app, arguments, "stats", "print a machine's counters", [&arguments] {
+  CLI::App* const stats = add_for_name(app, arguments, "stats", "print a machine's counters", [&arguments] {
+    if (arguments.measured_s != 0) return measure_stats(arguments.name, arguments.as_json, arguments.measured_s);
     return show_stats(arguments.name, arguments.as_json);
-  })->add_flag("--json", arguments.as_json, "as JSON");
+  });
+  stats->add_flag("--json", arguments.as_json, "as JSON");
+  stats
+      ->add_option("--measure", arguments.measured_s,
+                   "first count instructions for so long, which slows the machine down: for MIPS and the TLB's hits")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(1U, 3600U));
+
+  CLI::App* const debug = app.add_subcommand("debug", "look at what the engine does");
+  debug->require_subcommand(1);
+  CLI::App* const block = add_for_name(*debug, arguments, "block", "print translated code", [&arguments] {
+    return show_block(arguments.name, arguments.address, arguments.cpu);
+  });
+  block->footer("\nFor example: doppel debug block web 0xffffffff81000000");
+  block->add_option("ADDRESS", arguments.address, "of the guest's code, as the processor sees memory now; hexadecimal")
+      ->required();
+  block->add_option("--cpu", arguments.cpu, "whose translation")->type_name("N")->capture_default_str();
 }
 
 void add_clone(CLI::App& app, Arguments& arguments) {

@@ -149,13 +149,7 @@ Result<SnapshotStart> make_config_from_snapshot(const RunOptions& options) {
   }
   Result<MachineConfig> config = snapshot::config_of(*manifest);
   if (!config) return config.error();
-  const Result<machine::EngineKind> engine = parse_engine(options.engine);
-  if (!engine) return engine.error();
-  if (*engine == machine::EngineKind::Lockstep && config->cpus != 1) {
-    return Error{"--engine lockstep checks machines of one processor, and this one has more"};
-  }
-  config->engine = *engine;
-  config->lockstep = {options.lockstep_from, options.lockstep_every};
+  if (Result<void> engine = set_engine(options, *config); !engine) return engine.error();
   config->name = options.name;
   config->no_reboot = config->no_reboot || options.no_reboot;
   if (Result<void> connected = connect_networks(options, *manifest, *config); !connected) return connected.error();

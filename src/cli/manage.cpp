@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <chrono>
 #include <csignal>
 #include <ctime>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "cli/agent_client.h"
 #include "cli/exit_status.h"
@@ -26,12 +29,18 @@ constexpr int kKillPatienceMs = 5000;
 constexpr int kStopStepMs = 5000;
 constexpr std::chrono::minutes kInspectPatience{1};
 
-Result<json> get(const RunningVm& vm, std::string_view target, std::chrono::milliseconds patience) {
-  const Result<control::HttpResponse> response = control::call(vm.paths.control_socket(), "GET", target, {}, patience);
+Result<json> call(const RunningVm& vm, std::string_view method, std::string_view target, std::string_view body,
+                  std::chrono::milliseconds patience) {
+  const Result<control::HttpResponse> response =
+      control::call(vm.paths.control_socket(), method, target, body, patience);
   if (!response) return response.error();
   json parsed = json::parse(response->body, nullptr, /*allow_exceptions=*/false);
   if (!parsed.is_object()) return Error{"the machine gave no valid answer"};
   return parsed;
+}
+
+Result<json> get(const RunningVm& vm, std::string_view target, std::chrono::milliseconds patience) {
+  return call(vm, "GET", target, {}, patience);
 }
 
 /// One line of ps. A machine that does not answer is listed all the same.
@@ -92,6 +101,29 @@ void print_values(const json& value, const std::string& path) {
     }
   } else {
     fmt::print("{:<40} {}\n", path, value.is_string() ? value.get<std::string>() : value.dump());
+  }
+}
+
+void print_stats(const json& stats, bool as_json) {
+  if (as_json) {
+    fmt::print("{}\n", stats.dump(2));
+  } else {
+    print_values(stats, "");
+  }
+}
+
+/// To a processor's counters, what they say of the time between: millions of instructions a second, and how many of the
+/// look-ups in the TLB found something.
+void add_rates(json& counters, const json& before, double seconds) {
+  const auto since = [&](const char* name) {
+    return static_cast<double>(counters.value(name, std::uint64_t{0})) -
+           static_cast<double>(before.value(name, std::uint64_t{0}));
+  };
+  if (!counters.contains("instructions")) return;
+  constexpr double kMillion = 1e6;
+  counters["mips"] = since("instructions") / seconds / kMillion;
+  if (const double lookups = since("tlb_lookups"); lookups > 0) {
+    counters["tlb_hit_rate"] = 1 - since("tlb_lookups_failed") / lookups;
   }
 }
 
@@ -175,10 +207,51 @@ int show_stats(const std::string& name, bool as_json) {
   if (!vm) return fail(vm.error());
   const Result<json> stats = get(*vm, "/vm/stats", kInspectPatience);
   if (!stats) return fail(stats.error());
-  if (as_json) {
-    fmt::print("{}\n", stats->dump(2));
-  } else {
-    print_values(*stats, "");
+  print_stats(*stats, as_json);
+  return exit_status::kSuccess;
+}
+
+int measure_stats(const std::string& name, bool as_json, unsigned seconds) {
+  const Result<RunningVm> vm = find_running(name);
+  if (!vm) return fail(vm.error());
+  if (is_paused(*vm)) return fail(Error{fmt::format("{0} is paused: doppel resume {0}", vm->name)});
+  if (const Result<void> on = send(*vm, "PATCH", "/vm/stats", R"({"counting": true})"); !on) return fail(on.error());
+  // What counts has to be translated first.
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  const auto begin = std::chrono::steady_clock::now();
+  const Result<json> before = get(*vm, "/vm/stats", kInspectPatience);
+  std::this_thread::sleep_for(std::chrono::seconds(seconds));
+  Result<json> after = get(*vm, "/vm/stats", kInspectPatience);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+  const Result<void> off = send(*vm, "PATCH", "/vm/stats", R"({"counting": false})");
+  if (!before) return fail(before.error());
+  if (!after) return fail(after.error());
+  if (!off) return fail(off.error());
+  for (auto& [part, counters] : after->items())
+    add_rates(counters, before->value(part, json::object()), elapsed.count());
+  print_stats(*after, as_json);
+  return exit_status::kSuccess;
+}
+
+int show_block(const std::string& name, const std::string& address, unsigned cpu) {
+  const std::string_view digits = address.starts_with("0x") ? std::string_view(address).substr(2) : address;
+  std::uint64_t linear = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), linear, 16);
+  if (error != std::errc{} || end != digits.data() + digits.size()) {
+    return fail(Error{fmt::format("{}: this is no address; write it in hexadecimal digits", address)});
+  }
+  const Result<RunningVm> vm = find_running(name);
+  if (!vm) return fail(vm.error());
+  const json body{{"cpu", cpu}, {"address", linear}};
+  const Result<json> answer = call(*vm, "PUT", "/debug/block", body.dump(), kInspectPatience);
+  if (!answer) return fail(answer.error());
+  const json blocks = answer->value("blocks", json::array());
+  if (blocks.empty()) {
+    return fail(
+        Error{fmt::format("processor {} has no translation of the code at {:#x} as it sees memory now", cpu, linear)});
+  }
+  for (const json& block : blocks) {
+    for (const json& line : block) fmt::print("{}\n", line.get<std::string>());
   }
   return exit_status::kSuccess;
 }

@@ -17,5 +17,9 @@ int resume_machines(const std::vector<std::string>& names);
 /// Everything about one machine, as JSON.
 int inspect_machine(const std::string& name);
 int show_stats(const std::string& name, bool as_json);
+/// The same, after having counted instructions for so many seconds, with what came of it.
+int measure_stats(const std::string& name, bool as_json, unsigned seconds);
+/// What the engine has made of the guest's code at a linear address ("0x…").
+int show_block(const std::string& name, const std::string& address, unsigned cpu);
 
 }  // namespace doppel::cli

@@ -110,6 +110,25 @@ bool is_plain(const std::string& text) {
   });
 }
 
+Result<machine::EngineKind> parse_engine(const std::string& text) {
+  const auto* const found = std::ranges::find(kEngines, text, &EngineName::name);
+  if (found != kEngines.end()) return found->kind;
+  std::string names;
+  for (const EngineName& engine : kEngines) names += fmt::format("{}{}", names.empty() ? "" : ", ", engine.name);
+  return Error{fmt::format("--engine {}: there are {}", text, names)};
+}
+
+Result<std::size_t> parse_code_cache(const std::string& text) {
+  using Options = engine::TranslatorOptions;
+  const Result<std::uint64_t> size = parse_size(text);
+  if (!size) return Error{"--code-cache: " + size.error().message};
+  if (*size < Options::kLeastCode || *size > Options::kMostCode) {
+    return Error{fmt::format("--code-cache {}: a processor's code takes {} to {}", text,
+                             format_size(Options::kLeastCode), format_size(Options::kMostCode))};
+  }
+  return *size;
+}
+
 std::string make_command_line(const RunOptions& options, const TerminalFacts& terminal) {
   if (!options.kernel.empty() && !options.command) return options.append.value_or("console=ttyS0");
   std::string line = "console=ttyS0 quiet";
@@ -146,12 +165,24 @@ Result<unsigned> parse_cpus(const std::string& text) {
   return Error{fmt::format("--cpus {}: a machine has 1 to {} processors", text, machine::kMaxCpus)};
 }
 
-Result<machine::EngineKind> parse_engine(const std::string& text) {
-  const auto* const found = std::ranges::find(kEngines, text, &EngineName::name);
-  if (found != kEngines.end()) return found->kind;
-  std::string names;
-  for (const EngineName& engine : kEngines) names += fmt::format("{}{}", names.empty() ? "" : ", ", engine.name);
-  return Error{fmt::format("--engine {}: there are {}", text, names)};
+Result<void> set_engine(const RunOptions& options, MachineConfig& config) {
+  const Result<machine::EngineKind> engine = parse_engine(options.engine);
+  if (!engine) return engine.error();
+  config.engine = *engine;
+  if (config.engine == machine::EngineKind::Lockstep && config.cpus != 1)
+    return Error{fmt::format("--engine lockstep checks machines of one processor, and this one has {}", config.cpus)};
+  if (options.lockstep_every == 0) return Error{"--lockstep-every 0: 1 compares all blocks, N one in N"};
+  config.lockstep = {options.lockstep_from, options.lockstep_every};
+  config.translator.perf_map = options.perf_map;
+  const bool translates =
+      config.engine == machine::EngineKind::Auto || config.engine == machine::EngineKind::Translator;
+  if (options.perf_map && !translates) return Error{"--perf-map: only the engine dbt has code to be named"};
+  if (options.code_cache.empty()) return {};
+  if (config.engine == machine::EngineKind::Interpreter) return Error{"--code-cache: the interpreter keeps no code"};
+  const Result<std::size_t> code = parse_code_cache(options.code_cache);
+  if (!code) return code.error();
+  config.translator.code_bytes = *code;
+  return {};
 }
 
 bool runs_embedded_shell(const RunOptions& options) {
@@ -164,8 +195,6 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
   if (!memory) return memory.error();
   const auto cpus = parse_cpus(options.cpus);
   if (!cpus) return cpus.error();
-  const auto engine = parse_engine(options.engine);
-  if (!engine) return engine.error();
   if (!options.name.empty()) {
     if (const auto good = control::check_vm_name(options.name); !good) return Error{"--name: " + good.error().message};
   }
@@ -175,12 +204,8 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
   config.name = options.name;
   config.memory_bytes = *memory;
   config.cpus = *cpus;
-  config.engine = *engine;
-  if (config.engine == machine::EngineKind::Lockstep && config.cpus != 1)
-    return Error{"--engine lockstep checks machines of one processor: use --cpus 1"};
+  if (Result<void> engine = set_engine(options, config); !engine) return engine.error();
   config.balloon = options.balloon;
-  if (options.lockstep_every == 0) return Error{"--lockstep-every 0: 1 compares all blocks, N one in N"};
-  config.lockstep = {options.lockstep_from, options.lockstep_every};
   // A command runs once.
   config.no_reboot = options.no_reboot || options.command.has_value();
   config.command_line = make_command_line(options, terminal);

@@ -38,6 +38,8 @@ struct RunOptions {
   std::string memory = "1G";
   std::string cpus = "1";
   std::string engine = "auto";
+  std::string code_cache{};  ///< of --code-cache; empty: the default
+  bool perf_map = false;
   std::uint64_t lockstep_from = 0;   ///< blocks
   std::uint64_t lockstep_every = 1;  ///< blocks
   std::string name{};
@@ -62,10 +64,12 @@ struct TerminalFacts {
 /// mend.
 Result<machine::MachineConfig> make_config(const RunOptions& options, const TerminalFacts& terminal);
 
-Result<machine::EngineKind> parse_engine(const std::string& text);
 /// `embedded_guest`: which needs more than a machine does.
 Result<std::uint64_t> parse_memory(const std::string& text, bool embedded_guest);
 Result<unsigned> parse_cpus(const std::string& text);
+
+/// What belongs to the engine: --engine and the options that go with it.
+Result<void> set_engine(const RunOptions& options, machine::MachineConfig& config);
 
 /// Whether the shell of the embedded guest is what its console shows.
 bool runs_embedded_shell(const RunOptions& options);

@@ -116,6 +116,29 @@ HttpResponse get_stats(const HttpRequest& /*request*/, Vm& vm) {
   return ok(vm.stats());
 }
 
+HttpResponse patch_stats(const HttpRequest& request, Vm& vm) {
+  const json body = parse(request.body);
+  if (!body.is_object() || body.size() != 1 || !body.contains("counting") || !body["counting"].is_boolean()) {
+    return fault(400, R"(the body must be {"counting": true} or {"counting": false})");
+  }
+  vm.set_counting(body["counting"].get<bool>());
+  return done();
+}
+
+HttpResponse put_debug_block(const HttpRequest& request, Vm& vm) {
+  const json body = parse(request.body);
+  const auto number = [&body](const char* name, std::uint64_t most) {
+    return body.contains(name) && body[name].is_number_unsigned() && body[name].get<std::uint64_t>() <= most;
+  };
+  if (!body.is_object() || body.size() != 2 || !number("cpu", UINT32_MAX) || !number("address", UINT64_MAX)) {
+    return fault(400, R"(the body must be {"cpu": N, "address": N})");
+  }
+  const auto cpu = body["cpu"].get<unsigned>();
+  const std::optional<json> blocks = vm.describe_code(cpu, body["address"].get<std::uint64_t>());
+  if (!blocks) return fault(400, fmt::format("there is no processor {}", cpu));
+  return ok({{"blocks", *blocks}});
+}
+
 HttpResponse put_snapshot_create(const HttpRequest& request, Vm& vm) {
   const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= 8; };
   const json body = json::parse(request.body, shallow, /*allow_exceptions=*/false);
@@ -164,7 +187,7 @@ struct Route {
   HttpResponse (*handler)(const HttpRequest&, Vm&);
 };
 
-constexpr std::array<Route, 14> kRoutes{{
+constexpr std::array<Route, 16> kRoutes{{
     {"GET", "/", get_instance},
     {"GET", "/version", get_version},
     {"GET", "/vm/config", get_config},
@@ -176,6 +199,8 @@ constexpr std::array<Route, 14> kRoutes{{
     {"PUT", "/vm/kill", put_kill},
     {"GET", "/vm/inspect", get_inspect},
     {"GET", "/vm/stats", get_stats},
+    {"PATCH", "/vm/stats", patch_stats},
+    {"PUT", "/debug/block", put_debug_block},
     {"PUT", "/snapshot/create", put_snapshot_create},
     {"PUT", "/snapshot/load", put_snapshot_load},
     {"GET", "/snapshot", get_snapshot},

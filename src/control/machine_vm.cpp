@@ -36,11 +36,13 @@ nlohmann::json MachineVm::config() const {
     cards.push_back(
         {{"iface_id", "net" + std::to_string(i)}, {"guest_mac", fmt::format("{:02x}", fmt::join(mac, ":"))}});
   }
-  return {
+  nlohmann::json result{
       {"network-interfaces", std::move(cards)},
       {"machine-config", {{"vcpu_count", config.cpus}, {"mem_size_mib", config.memory_bytes >> 20}, {"smt", false}}},
       {"boot-source", std::move(boot_source)},
       {"engine", machine_.engine_name()}};
+  if (machine_.engine_name() != "interp") result["code_cache_kib"] = config.translator.code_bytes >> 10;
+  return result;
 }
 
 Result<void> MachineVm::snapshot(snapshot::CreateOptions options, snapshot::Snapshotter::Done done) {
@@ -52,6 +54,11 @@ Result<void> MachineVm::snapshot(snapshot::CreateOptions options, snapshot::Snap
 
 snapshot::Snapshotter::Progress MachineVm::snapshot_progress() const {
   return snapshotter_ == nullptr ? snapshot::Snapshotter::Progress{} : snapshotter_->progress();
+}
+
+std::optional<nlohmann::json> MachineVm::describe_code(unsigned vcpu, std::uint64_t linear) {
+  if (vcpu >= machine_.config().cpus) return std::nullopt;
+  return machine_.describe_code(vcpu, linear);
 }
 
 void MachineVm::pause() {

@@ -19,6 +19,8 @@ class MachineVm : public Vm {
   nlohmann::json config() const override;
   nlohmann::json inspect() override { return machine_.inspect(); }
   nlohmann::json stats() override { return machine_.stats(); }
+  void set_counting(bool counting) override { machine_.set_counting(counting); }
+  std::optional<nlohmann::json> describe_code(unsigned vcpu, std::uint64_t linear) override;
   void pause() override;
   void resume() override;
   void press_power_button() override { machine_.press_power_button(); }

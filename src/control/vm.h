@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -21,6 +22,9 @@ class Vm {
   virtual nlohmann::json config() const = 0;
   virtual nlohmann::json inspect() = 0;
   virtual nlohmann::json stats() = 0;
+  virtual void set_counting(bool counting) = 0;  ///< of what costs time to count
+  /// Lists of lines; nothing where there is no such processor.
+  virtual std::optional<nlohmann::json> describe_code(unsigned vcpu, std::uint64_t linear) = 0;
 
   virtual void pause() = 0;   ///< nothing when it is paused
   virtual void resume() = 0;  ///< nothing when it is not

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -66,6 +67,14 @@ class VcpuRunner {
 
   /// Counters for `doppel stats`: instructions retired, blocks decoded, TLB misses … Names are the engine's own.
   virtual nlohmann::json stats() const = 0;
+
+  /// Whether stats() has "instructions" and "tlb_lookups" for those engines that count them only when asked, because it
+  /// costs time. At pause points only.
+  virtual void set_counting(bool /*counting*/) {}
+
+  /// What has been made of the guest's code at a linear address, as lists of lines for people; empty where nothing has.
+  /// At pause points only.
+  virtual nlohmann::json describe_code(std::uint64_t linear) = 0;
 };
 
 class Engine {
@@ -78,8 +87,15 @@ class Engine {
 /// The reference interpreter: needs nothing of the host but its instruction set.
 std::unique_ptr<Engine> make_interpreter();
 
+struct TranslatorOptions {
+  static constexpr std::size_t kLeastCode = std::size_t{1} << 20, kMostCode = std::size_t{1} << 30;
+
+  std::size_t code_bytes = std::size_t{64} << 20;  ///< of translated code that each vCPU keeps; when full, all goes
+  bool perf_map = false;                           ///< names blocks for `perf`, in /tmp
+};
+
 /// The dynamic binary translator; an error where the host lacks what it needs.
-Result<std::unique_ptr<Engine>> make_translator();
+Result<std::unique_ptr<Engine>> make_translator(const TranslatorOptions& options = {});
 
 /// The translator with the interpreter at its heels: each translated block is executed by both, from the same state,
 /// and compared. For machines of one processor.
@@ -87,6 +103,6 @@ struct LockstepOptions {
   std::uint64_t from = 0;   ///< how many blocks to run before the first that is compared
   std::uint64_t every = 1;  ///< compares one block in so many
 };
-Result<std::unique_ptr<Engine>> make_lockstep(const LockstepOptions& options);
+Result<std::unique_ptr<Engine>> make_lockstep(const LockstepOptions& options, const TranslatorOptions& translator = {});
 
 }  // namespace doppel::engine

@@ -64,6 +64,7 @@ struct MachineConfig {
   std::uint64_t memory_bytes = std::uint64_t{1} << 30;
   unsigned cpus = 1;
   EngineKind engine = EngineKind::Auto;
+  engine::TranslatorOptions translator;
   engine::LockstepOptions lockstep;  ///< of EngineKind::Lockstep, which takes one processor
 
   BootFile kernel;

@@ -29,16 +29,16 @@ namespace {
 Result<std::unique_ptr<engine::Engine>> make_engine(const MachineConfig& config) {
   switch (config.engine) {
     case EngineKind::Translator:
-      return engine::make_translator();
+      return engine::make_translator(config.translator);
     case EngineKind::Lockstep:
-      return engine::make_lockstep(config.lockstep);
+      return engine::make_lockstep(config.lockstep, config.translator);
     case EngineKind::Interpreter:
       return engine::make_interpreter();
     case EngineKind::Auto:
       break;
   }
-  Result<std::unique_ptr<engine::Engine>> translator = engine::make_translator();
-  if (translator) return translator;
+  Result<std::unique_ptr<engine::Engine>> translator = engine::make_translator(config.translator);
+  if (translator || config.translator.perf_map) return translator;
   log::info("machine", "{}; the interpreter takes its place", translator.error().message);
   return engine::make_interpreter();
 }
@@ -391,6 +391,19 @@ nlohmann::json Machine::inspect() {
   }
   impl_->resume();
   return result;
+}
+
+nlohmann::json Machine::describe_code(unsigned vcpu, std::uint64_t linear) {
+  impl_->pause();
+  nlohmann::json lists = impl_->processors[vcpu]->vcpu.runner().describe_code(linear);
+  impl_->resume();
+  return lists;
+}
+
+void Machine::set_counting(bool counting) {
+  impl_->pause();
+  for (const auto& processor : impl_->processors) processor->vcpu.runner().set_counting(counting);
+  impl_->resume();
 }
 
 nlohmann::json Machine::stats() {

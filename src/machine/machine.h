@@ -102,6 +102,11 @@ class Machine {
   nlohmann::json inspect();
   /// Counters of engine and devices. Does not pause.
   nlohmann::json stats();
+  /// Has the engines count what costs time to count. Pauses the machine for the moment.
+  void set_counting(bool counting);
+  /// What the engine of a processor has made of the guest's code at a linear address, as lists of lines for people.
+  /// Pauses the machine for the moment.
+  nlohmann::json describe_code(unsigned vcpu, std::uint64_t linear);
 
   // --- Debugging; the machine must be paused for all but set_debug_listener ---
   /// Called when a processor meets what its DebugRequest asked for, in the owner's thread with the machine paused (one

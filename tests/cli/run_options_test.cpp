@@ -32,6 +32,14 @@ TEST(MakeConfig, RefusesImpossibleValuesInOneLine) {
       {"1 to 16 processors", [](RunOptions& o) { o.cpus = "17"; }},
       {"1 to 16 processors", [](RunOptions& o) { o.cpus = "2x"; }},
       {"there are auto, dbt, interp", [](RunOptions& o) { o.engine = "warp"; }},
+      {"--code-cache: \"8\" is not a size", [](RunOptions& o) { o.code_cache = "8"; }},
+      {"takes 1M to 1G", [](RunOptions& o) { o.code_cache = "512K"; }},
+      {"takes 1M to 1G", [](RunOptions& o) { o.code_cache = "2G"; }},
+      {"the interpreter keeps no code",
+       [](RunOptions& o) {
+         o.engine = "interp";
+         o.code_cache = "8M";
+       }},
       {"cannot be a machine's name", [](RunOptions& o) { o.name = "../etc"; }},
       {"No such file", [](RunOptions& o) { o.kernel = "/nonexistent/bzImage"; }},
       {"is a directory", [](RunOptions& o) { o.kernel = "/tmp"; }},

@@ -32,6 +32,18 @@ TEST(Api, LooksInside) {
   FakeVm vm;
   EXPECT_EQ(json::parse(ask(vm, "GET", "/vm/inspect").body)["uart"]["ier"], 3);
   EXPECT_EQ(json::parse(ask(vm, "GET", "/vm/stats").body)["instructions"], 7);
+  EXPECT_EQ(ask(vm, "PATCH", "/vm/stats", R"({"counting": true})").status, 204);
+  EXPECT_EQ(ask(vm, "PATCH", "/vm/stats", R"({"counting": false})").status, 204);
+  EXPECT_EQ(vm.asked, "count stop-counting ");
+  for (const char* body : {"", "{}", R"({"counting": 1})", R"({"counting": true, "more": 1})"}) {
+    EXPECT_EQ(ask(vm, "PATCH", "/vm/stats", body).status, 400) << body;
+  }
+  EXPECT_EQ(json::parse(ask(vm, "PUT", "/debug/block", R"({"cpu": 1, "address": 16})").body)["blocks"][0][0],
+            "code at 16");
+  for (const char* body :
+       {"[]", "{}", R"({"cpu": 2, "address": 1})", R"({"cpu": -1, "address": 1})", R"({"cpu": 0, "address": "1"})"}) {
+    EXPECT_EQ(ask(vm, "PUT", "/debug/block", body).status, 400) << body;
+  }
 }
 
 TEST(Api, Acts) {

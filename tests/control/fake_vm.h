@@ -20,6 +20,11 @@ class FakeVm : public control::Vm {
   }
   nlohmann::json inspect() override { return {{"uart", {{"ier", 3}}}}; }
   nlohmann::json stats() override { return {{"instructions", 7}}; }
+  void set_counting(bool counting) override { asked += counting ? "count " : "stop-counting "; }
+  std::optional<nlohmann::json> describe_code(unsigned vcpu, std::uint64_t linear) override {
+    if (vcpu > 1) return std::nullopt;
+    return nlohmann::json::array({{"code at " + std::to_string(linear)}});
+  }
   void pause() override { state_ = "Paused"; }
   void resume() override { state_ = "Running"; }
   void press_power_button() override { asked += "power "; }

@@ -69,6 +69,7 @@ Block* CodeCache::add(std::unique_ptr<Block> block, std::span<const std::byte> c
   blocks_.push_back(std::move(block));
   ++stats_.blocks;
   stats_.instructions += added->instructions;
+  live_instructions_ += added->instructions;
   stats_.code_bytes += code.size();
   return added;
 }
@@ -90,6 +91,21 @@ const Site& CodeCache::site_before(const std::byte* address) const {
   return *std::find_if(first, first + block.sites, [offset](const Site& site) { return site.called_from == offset; });
 }
 
+std::span<Block* const> CodeCache::blocks_in(memory::GuestPhysical page) const {
+  const auto found = by_page_.find(page);
+  return found == by_page_.end() ? std::span<Block* const>() : found->second;
+}
+
+CodeCache::Footprint CodeCache::footprint() const {
+  // A block's marks and incoming links, its places in tables, and what the allocator adds.
+  constexpr std::size_t kLists = 3 * 16 + 32, kTypicalLinks = 2;
+  const std::size_t marks = live_instructions_ * sizeof(Block::Mark);
+  const std::size_t per_block = sizeof(Block) + kLists + kTypicalLinks * sizeof(std::uint32_t) + 2 * sizeof(Block*);
+  const std::size_t metadata =
+      blocks_.size() * per_block + marks + sites_.capacity() * sizeof(Site) + table_.capacity() * sizeof(Slot);
+  return {area_.used(), executable().size(), blocks_.size(), metadata};
+}
+
 void CodeCache::verify(const Block& block, std::uint64_t mappings) {
   auto* at = const_cast<std::byte*>(block.code) + block.verified;
   area_.write(at, std::as_bytes(std::span{&mappings, 1}));
@@ -108,7 +124,8 @@ void CodeCache::link(std::uint32_t number, Block* target) {
 void CodeCache::add_target(Block& block) {
   if (block.target || block.absolute || block.second_page != Block::kNone) return;
   block.target = true;
-  targets_[page_of(block.physical)].push_back({block.mode, static_cast<std::uint16_t>(block.page_offset()), block.code});
+  targets_[page_of(block.physical)].push_back(
+      {block.mode, static_cast<std::uint16_t>(block.page_offset()), block.code});
 }
 
 std::span<const CodeCache::Target> CodeCache::targets(memory::GuestPhysical page) const {
@@ -158,6 +175,7 @@ void CodeCache::flush() {
   by_page_.clear();
   targets_.clear();
   given_up_.clear();
+  live_instructions_ = 0;
   far_links_.clear();
   far_pages_.clear();
   area_.rewind(permanent_);

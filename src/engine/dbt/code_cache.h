@@ -34,6 +34,9 @@ class CodeCache {
   }
   std::uint32_t next_site() const { return static_cast<std::uint32_t>(sites_.size()); }
   const Site& site(std::uint32_t number) const { return sites_[number]; }
+  std::span<const Site> sites_of(const Block& block) const { return {&sites_[block.first_site], block.sites}; }
+  /// The blocks that have code in a page of RAM.
+  std::span<Block* const> blocks_in(memory::GuestPhysical page) const;
   /// The site with a call in front of this address.
   const Site& site_before(const std::byte* address) const;
 
@@ -63,11 +66,19 @@ class CodeCache {
   /// The block that holds this address of the executable mapping, or null.
   const Block* block_at(const std::byte* code) const;
   std::span<const std::byte> executable() const { return area_.executable(); }
+  /// What was there before the first block.
+  std::span<const std::byte> permanent() const { return executable().first(permanent_); }
 
   struct Stats {
     std::uint64_t blocks = 0, instructions = 0, code_bytes = 0, links = 0, dropped = 0, flushes = 0;
   };
   const Stats& stats() const { return stats_; }
+
+  /// Bytes that are in use now; what is known of blocks is estimated.
+  struct Footprint {
+    std::size_t code, code_limit, blocks, metadata;
+  };
+  Footprint footprint() const;
 
  private:
   static std::uint64_t key_of(memory::GuestPhysical physical, std::uint32_t mode) {
@@ -86,6 +97,7 @@ class CodeCache {
 
   isa::CodeArea area_;
   std::size_t permanent_ = 0;
+  std::size_t live_instructions_ = 0;
   std::vector<std::unique_ptr<Block>> blocks_;  ///< in the order of their code
   std::vector<Site> sites_;
   std::vector<Slot> table_;  ///< by key; a power of two, half full at most

@@ -95,6 +95,7 @@ void Emitter::check_crossing(HostReg linear, unsigned size) {
 
 /// Loads the page's entry of the read or write table into rcx.
 void Emitter::load_entry(HostReg linear, Kind kind) {
+  ++lookups_;
   // Bits 12 to 47, shifted by the low bits of rsp: faster than PEXT.
   constexpr unsigned kTop = memory::kPageShift + DeltaTable::kIndexBits;
   static_assert(64 - DeltaTable::kIndexBits == kEnvShift);

@@ -44,6 +44,9 @@ class Emitter {
   std::uint32_t verify_second_page(const SourceInsn& source);
   /// `following`, if known, is the one that comes next.
   Next instruction(const SourceInsn& source, const SourceInsn* following);
+  /// Before an instruction: those from here to the next end_count() or begin_count() are counted in Env.
+  void begin_count();
+  void end_count();
   /// Goes on at another place, when the block ends between two instructions.
   void fall_through(std::uint16_t page_offset);
   /// After the last instruction.
@@ -81,6 +84,9 @@ class Emitter {
   void emit_islands();
   void poll();
   void need_fpu();
+
+  // emit_count.cpp
+  std::size_t add_to(std::int32_t counter);
 
   // emit_memory.cpp
   bool effective_address(const SourceInsn& source, HostReg& out);
@@ -143,6 +149,12 @@ class Emitter {
   std::uint16_t page_offset_ = 0;  ///< of the instruction under way
   std::uint16_t next_offset_ = 0;
   bool fpu_known_ = false;
+  std::size_t lookups_ = 0;  ///< of pages, so far
+  /// Where counts are to be written, and what they begin with.
+  struct Count {
+    std::size_t instructions_at = 0, lookups_at = 0, first_index = 0, first_lookup = 0;
+  };
+  Count count_;
 
   /// A short forward branch's target that has not been written yet.
   struct Island {

@@ -29,6 +29,9 @@ enum class ExitReason : std::uint32_t {
 };
 
 inline constexpr std::size_t kExitReasons = static_cast<std::size_t>(ExitReason::HostFault) + 1;
+inline constexpr std::array<const char*, kExitReasons> kExitReasonNames{
+    "lookup",   "chain",  "interpret", "interpret_and_look", "read_miss", "write_miss", "remapped",
+    "crossing", "string", "split",     "attention",          "load_fpu",  "nowhere",    "host_fault"};
 
 /// What translated code addresses directly: the host's rsp points just below `slot` while it runs. One per vCPU,
 /// visible at three addresses, one below the read table of each view (views.h). Belongs to the vCPU's thread; its
@@ -63,6 +66,7 @@ struct Env {
   std::uint64_t interrupt_waiting;  ///< STI has to look for one
   const time::TscLine* clock;       ///< what RDTSC is computed from; null where the interpreter has to
   std::uint64_t fsgsbase;           ///< CR4.FSGSBASE, in its place
+  std::uint64_t counted_instructions, counted_lookups;  ///< where blocks have been made to count
 
   /// SYSCALL and SYSRET may switch between user and supervisor code by themselves: the state allows it, and both jump
   /// tables hold what they lead to.

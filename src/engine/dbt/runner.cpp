@@ -3,11 +3,8 @@
 #include <ucontext.h>
 
 #include <bit>
-#include <cstdlib>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
-#include "base/log.h"
 #include "engine/dbt/fpu.h"
 #include "isa/host_fault_guard.h"
 #include "x86/fault.h"
@@ -85,6 +82,7 @@ Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::uni
   env.state = &cpu_.state;
   env.fault_resume = trampolines_.host_fault;
   for (const bool user : {false, true}) views_->jumps(user).set_nowhere(trampolines_.nowhere);
+  if (shared_.perf_map != nullptr) shared_.perf_map->add(cache_.permanent(), "doppel trampolines");
 }
 
 Runner::~Runner() {
@@ -169,6 +167,7 @@ std::optional<Exit> Runner::interpret() {
   interpret_next_ = false;
   save_fpu();
   ++stats_.interpreted;
+  ++stats_.interpreted_alone;
   protect_interpreted();
   return interpreter_->step();
 }
@@ -402,10 +401,13 @@ Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage&
     shared_.writers.protect(*this, page.physical);
   };
   const std::span<const std::byte> bytes(page.host + offset, memory::kPageSize - offset);
-  const Translator::Source source{bytes, physical, linear, mode, numeric_error, page.global, plain};
+  const Translator::Source source{bytes, physical, linear, mode, numeric_error, page.global, plain, counting_};
   Block* block = translator_.translate(source, announce);
   if (block == nullptr && bytes.size() < isa::kMaxInsnLength) block = translate_crossing(source);
-  if (code.generation(index) == generation) return block;
+  if (code.generation(index) == generation) {
+    if (block != nullptr && shared_.perf_map != nullptr) name_for_perf(*block, linear);
+    return block;
+  }
   // Somebody stored to the page meanwhile.
   drop_code(page.physical);
   return nullptr;
@@ -627,9 +629,8 @@ void Runner::host_fault() {
   const Env& env = views_->env();
   const Block* block = cache_.block_at(std::bit_cast<const std::byte*>(env.fault_pc));
   if (block == nullptr || env.fault_vector == x86::vector::kPf || env.fault_vector == x86::vector::kUd) {
-    log::error("dbt", "translated code raised exception {} at {:#x}", std::uint64_t{env.fault_vector},
-               std::uint64_t{env.fault_pc});
-    std::abort();
+    report_host_fault(block);
+    return;
   }
   const std::uint64_t at = env.fault_pc - reinterpret_cast<std::uint64_t>(block->code);
   const Block::Mark* found = &block->marks.front();
@@ -638,27 +639,6 @@ void Runner::host_fault() {
   }
   stop_at(*block, found->page_offset);
   interpret_next_ = true;
-}
-
-nlohmann::json Runner::stats() const {
-  const CodeCache::Stats& cache = cache_.stats();
-  nlohmann::json json = interpreter_->stats();
-  json.erase("instructions");  // Translated ones are not counted.
-  json["interpreted"] = stats_.interpreted;
-  json["blocks_translated"] = cache.blocks;
-  json["blocks_failed"] = translator_.failures();
-  json["instructions_translated"] = cache.instructions;
-  json["code_bytes"] = cache.code_bytes;
-  json["links"] = cache.links;
-  json["blocks_dropped"] = cache.dropped;
-  json["cache_flushes"] = cache.flushes;
-  json["read_fills"] = stats_.read_fills;
-  json["write_fills"] = stats_.write_fills;
-  constexpr std::array<const char*, kExitReasons> kReasons{
-      "lookup",   "chain",  "interpret", "interpret_and_look", "read_miss", "write_miss", "remapped",
-      "crossing", "string", "split",     "attention",          "load_fpu",  "nowhere",    "host_fault"};
-  for (std::size_t i = 0; i < kReasons.size(); ++i) json["exits"][kReasons[i]] = stats_.exits[i];
-  return json;
 }
 
 }  // namespace doppel::engine::dbt

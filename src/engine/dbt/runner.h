@@ -9,6 +9,7 @@
 #include "engine/dbt/block_observer.h"
 #include "engine/dbt/code_cache.h"
 #include "engine/dbt/code_writers.h"
+#include "engine/dbt/perf_map.h"
 #include "engine/dbt/signal_stack.h"
 #include "engine/dbt/trampolines.h"
 #include "engine/dbt/translator.h"
@@ -20,9 +21,11 @@ namespace doppel::engine::dbt {
 
 /// What the vCPUs of one machine share. Outlives them.
 struct Shared {
-  explicit Shared(memory::GuestMemory& memory) : writers(memory) {}
+  explicit Shared(memory::GuestMemory& memory, std::unique_ptr<PerfMap> map = nullptr)
+      : writers(memory), perf_map(std::move(map)) {}
 
   CodeWriters writers;
+  const std::unique_ptr<PerfMap> perf_map;  ///< null: nobody wants one
 };
 
 /// One vCPU on the translator. The interpreter beside it works on the same Cpu and executes what is not translated.
@@ -48,6 +51,8 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
     return interpreter_->translate(linear, physical);
   }
   nlohmann::json stats() const override;
+  void set_counting(bool counting) override;
+  nlohmann::json describe_code(std::uint64_t linear) override;
 
   /// Before the first run(); outlives this.
   void set_observer(BlockObserver* observer) { observer_ = observer; }
@@ -86,10 +91,13 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   const std::byte* remapped(const Site& site);
   const std::byte* missed(const Site& site, x86::Access access);
   void host_fault();
+  void report_host_fault(const Block* block) const;
   void stop_at(const Block& block, std::uint64_t page_offset);
   void undo_branch(const Site& site);
   void enter(const std::byte* code);
   void allow_switches();
+  std::vector<std::string> listing(const Block& block, x86::LinearAddress linear) const;
+  void name_for_perf(const Block& block, x86::LinearAddress linear);
   void load_fpu();
   void save_fpu();
 
@@ -103,6 +111,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   Translator translator_;
   SignalStack signal_stack_;
   bool debugging_ = false;
+  bool counting_ = false;
 
   BlockObserver* observer_ = nullptr;
   BlockObserver::Left left_ = BlockObserver::Left::Before;
@@ -119,6 +128,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   struct Stats {
     std::array<std::uint64_t, kExitReasons> exits{};
     std::uint64_t interpreted = 0, read_fills = 0, write_fills = 0;
+    std::uint64_t interpreted_alone = 0;  ///< of these, outside of blocks
   };
   Stats stats_;
 };

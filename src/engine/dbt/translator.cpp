@@ -111,10 +111,12 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   Emitter::Next next = Emitter::Next::Continue;
   if (block->second_page != Block::kNone) block->verified = emitter.verify_second_page(insns_.front());
   for (std::size_t i = 0; i < insns_.size() && next == Emitter::Next::Continue; ++i) {
+    if (source.counting && (i == 0 || is_conditional(insns_[i - 1].insn))) emitter.begin_count();
     block->marks.push_back({static_cast<std::uint32_t>(assembler.offset()), insns_[i].offset});
     next = emitter.instruction(insns_[i], i + 1 < insns_.size() ? &insns_[i + 1] : nullptr);
     ++block->instructions;
   }
+  emitter.end_count();
   const SourceInsn& last = insns_[block->instructions - 1U];
   const auto end = static_cast<std::uint16_t>(last.offset + last.insn.length);
   if (next == Emitter::Next::Continue) {

@@ -29,6 +29,7 @@ class Translator {
     bool numeric_error;  ///< CR0.NE
     bool global;         ///< the page is
     bool plain = false;  ///< each access is looked up by itself
+    bool counting = false;
     /// The second page of an instruction that crosses, of which alone the block is made; else Block::kNone.
     memory::GuestPhysical second_page = Block::kNone;
   };

@@ -121,6 +121,13 @@ Views::~Views() {
   if (reserved_ != nullptr) munmap(reserved_, kReserved);
 }
 
+std::size_t Views::committed_bytes() const {
+  std::size_t bytes = 2 * sizeof(JumpTable::Entries);
+  for (const DeltaTable& table : reads_) bytes += table.committed_bytes();
+  for (const DeltaTable& table : writes_) bytes += table.committed_bytes();
+  return bytes;
+}
+
 void Views::flush_all() {
   for (DeltaTable& table : reads_) table.flush_all();
   for (DeltaTable& table : writes_) table.flush_all();

@@ -39,6 +39,7 @@ class DeltaTable {
   /// Drops every entry that leads to this page of the host's.
   void drop_host_page(const std::byte* host_page);
   std::size_t filled() const { return global_.size() + local_.size(); }
+  std::size_t committed_bytes() const { return committed_ * memory::kPageSize; }
 
  private:
   static std::uint64_t index_of(x86::LinearAddress address) {
@@ -97,6 +98,9 @@ class Views {
   void flush_non_global();
   void flush_page(x86::LinearAddress address);
   void drop_writes_to(const std::byte* host_page);
+
+  /// Of the host's memory, at most.
+  std::size_t committed_bytes() const;
 
  private:
   Views() = default;

@@ -40,6 +40,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener {
   void set_debug(const DebugRequest& request) override;
   bool translate(std::uint64_t linear, std::uint64_t& physical) override;
   nlohmann::json stats() const override;
+  nlohmann::json describe_code(std::uint64_t linear) override;
 
   // For an engine that executes most instructions otherwise, on the same Cpu, and leaves some to this one. All of these
   // are to be called while a HostFaultGuard on executable() lives.

@@ -7,7 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "engine/dbt/block_listing.h"
 #include "engine/lockstep/difference.h"
+#include "isa/disassembly.h"
 #include "isa/op_table.h"
 
 namespace doppel::engine::lockstep {
@@ -82,21 +84,8 @@ Checker::Checker(x86::Cpu& cpu, interp::Shared& shared, const LockstepOptions& o
   interpreter_.begin();
 }
 
-/// The guest's, which may go over into a second page.
-std::vector<std::byte> Checker::bytes_of(const dbt::Block& block) const {
-  const memory::GuestMemory& memory = cpu_.ports.memory;
-  const std::size_t here = std::min<std::size_t>(block.bytes, memory::kPageSize - block.page_offset());
-  const std::byte* const first = memory.page(block.physical) + block.page_offset();
-  std::vector<std::byte> bytes(first, first + here);
-  if (block.second_page != dbt::Block::kNone) {
-    const std::byte* const second = memory.page(block.second_page);
-    bytes.insert(bytes.end(), second, second + (block.bytes - here));
-  }
-  return bytes;
-}
-
 const std::vector<Insn>& Checker::decoded(const dbt::Block& block) {
-  const std::vector<std::byte> current = bytes_of(block);
+  const std::vector<std::byte> current = dbt::guest_bytes(cpu_.ports.memory, block);
   const std::span<const std::byte> bytes(current);
   constexpr std::size_t kMostBlocks = 200'000;
   if (decoded_.size() > kMostBlocks) decoded_.clear();
@@ -240,12 +229,12 @@ void Checker::report(const std::vector<std::string>& differences, unsigned steps
     for (const std::string& line : lines) out += "  " + line + '\n';
   };
   add("Differences, interpreter != translator", differences);
-  add("The block", disassemble(bytes_of(*block_), start.rip, start.code_64()));
+  add("The block", isa::disassemble(dbt::guest_bytes(cpu_.ports.memory, *block_), start.rip, start.code_64()));
   std::vector<std::string> registers = lockstep::differences(start, x86::CpuState{});
   for (std::string& line : registers) line.resize(line.find(" !="));
   add("The registers before it, where they are not as after power-up", registers);
   add("The host's code",
-      disassemble({block_->code, block_->code_size}, reinterpret_cast<std::uint64_t>(block_->code), true));
+      isa::disassemble({block_->code, block_->code_size}, reinterpret_cast<std::uint64_t>(block_->code), true));
   add("The blocks before it", history_.lines());
   log::error("lockstep", "{}", out);
 }

@@ -43,7 +43,6 @@ class Checker : public dbt::BlockObserver {
     std::vector<isa::Insn> insns;
   };
 
-  std::vector<std::byte> bytes_of(const dbt::Block& block) const;
   const std::vector<isa::Insn>& decoded(const dbt::Block& block);
   void run_ahead(const std::vector<isa::Insn>& insns);
   /// How many instructions the translator has executed; nothing when that cannot be told.

@@ -31,7 +31,4 @@ class History {
   std::size_t count_ = 0;
 };
 
-/// A line for each instruction in `bytes`, which are to run at `address`.
-std::vector<std::string> disassemble(std::span<const std::byte> bytes, std::uint64_t address, bool code_64);
-
 }  // namespace doppel::engine::lockstep

@@ -32,31 +32,31 @@ class LockstepRunner : public dbt::Runner {
 
 class LockstepEngine : public Engine {
  public:
-  explicit LockstepEngine(const LockstepOptions& options) : options_(options) {}
+  LockstepEngine(const LockstepOptions& options, const TranslatorOptions& translator)
+      : options_(options), translator_(translator) {}
   std::string_view name() const override { return "lockstep"; }
 
   std::unique_ptr<VcpuRunner> create_vcpu(const x86::CpuPorts& ports) override {
     if (shared_ != nullptr) throw std::runtime_error("lockstep checks one processor, not several");
     shared_ = std::make_unique<dbt::Shared>(ports.memory);
     interpreter_ = interp::Shared::create(ports);
-    Result<dbt::Runner::Parts> parts = dbt::Runner::allocate(kCodeBytes);
+    Result<dbt::Runner::Parts> parts = dbt::Runner::allocate(translator_.code_bytes);
     if (!parts) throw std::runtime_error(parts.error().message);
     return std::make_unique<LockstepRunner>(ports, *shared_, std::move(*parts), *interpreter_, options_);
   }
 
  private:
-  static constexpr std::size_t kCodeBytes = std::size_t{64} << 20;
-
-  LockstepOptions options_;
+  const LockstepOptions options_;
+  const TranslatorOptions translator_;
   std::unique_ptr<dbt::Shared> shared_;
   std::unique_ptr<interp::Shared> interpreter_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> make_lockstep(const LockstepOptions& options) {
-  if (Result<std::unique_ptr<Engine>> translator = make_translator(); !translator) return translator.error();
-  return std::unique_ptr<Engine>(std::make_unique<LockstepEngine>(options));
+Result<std::unique_ptr<Engine>> make_lockstep(const LockstepOptions& options, const TranslatorOptions& translator) {
+  if (Result<std::unique_ptr<Engine>> trial = make_translator(); !trial) return trial.error();
+  return std::unique_ptr<Engine>(std::make_unique<LockstepEngine>(options, translator));
 }
 
 }  // namespace doppel::engine
