@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "base/bits.h"
 #include "fuzz_isa/random_bytes.h"
 #include "fuzz_isa/values.h"
 #include "isa/op_table.h"
@@ -370,12 +371,14 @@ void Generator::make(std::uint64_t seed, std::uint64_t number, std::size_t slot,
   start.rflags = flags(random);
   start.fpu = fpu(random);
   for (x86::Ymm& ymm : start.ymm) ymm = vector(random);
+  // In the first slot of the page, which is nobody's.
+  const std::uint64_t halts = align_down(start.rip, 4096) + 64;
   for (std::uint64_t& gpr : start.gpr) {
     const std::uint64_t choice = random.below(20);
     gpr = choice < 12   ? integer(random)
           : choice < 17 ? data_address(random, 16)
           : choice < 18 ? selector(random)
-                        : start.rip + 30;
+                        : halts;
     if (mode != Mode::Bits64) gpr &= 0xFFFF'FFFF;
   }
   Draft draft{random, made, mode, at};
