@@ -45,6 +45,7 @@ class Checker : public dbt::BlockObserver {
 
   const std::vector<isa::Insn>& decoded(const dbt::Block& block);
   void run_ahead(const std::vector<isa::Insn>& insns);
+  bool amid_string(Left left) const;
   /// How many instructions the translator has executed; nothing when that cannot be told.
   std::optional<unsigned> steps_executed(Left left) const;
   std::vector<std::string> differences(unsigned steps, const x86::Fault* fault);
