@@ -1,6 +1,5 @@
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <string>
 
@@ -13,7 +12,7 @@ namespace doppel::fuzz_isa {
 /// Packed into one number.
 struct Form {
   std::uint64_t key = 0;
-  auto operator<=>(const Form&) const = default;
+  bool operator<(const Form& other) const { return key < other.key; }
 
   unsigned mnemonic() const { return static_cast<unsigned>(key & 0x7FF); }
   Mode mode() const { return static_cast<Mode>(key >> 11 & 3); }

@@ -19,7 +19,8 @@ std::uint64_t requested_components(const Cpu& cpu) {
 
 /// The image's address. A misaligned one faults as such (in x86::fxsave()) before its end can, with #SS for one.
 x86::LinearAddress image_address(Cpu& cpu, const Insn& insn, Access access) {
-  const x86::LinearAddress start = linear_address(cpu, insn, 1, access);
+  constexpr std::uint64_t kFirstLook = 4;  // as AMD's processors do
+  const x86::LinearAddress start = linear_address(cpu, insn, kFirstLook, access);
   return start % 16 != 0 ? start : linear_address(cpu, insn, x86::kFxsaveSize, access);
 }
 

@@ -21,6 +21,10 @@ TEST_P(MisalignedFxrstorPastTheEnd, Misaligned) {
   EXPECT_EQ(exception_of_fxrstor(0x7FFF'FFFF'FFF1), unsigned{x86::vector::kGp});
 }
 
+TEST_P(MisalignedFxrstorPastTheEnd, InItsFirstBytes) {
+  EXPECT_EQ(exception_of_fxrstor(0x7FFF'FFFF'FFFE), unsigned{x86::vector::kSs});
+}
+
 TEST_P(MisalignedFxrstorPastTheEnd, Aligned) {
   EXPECT_EQ(exception_of_fxrstor(0x7FFF'FFFF'FFF0), unsigned{x86::vector::kSs});
 }
