@@ -70,6 +70,7 @@ class Checker : public dbt::BlockObserver {
   unsigned steps_ = 0;               ///< executed by the interpreter
   bool complete_ = false;            ///< … up to a way out of the block
   std::optional<x86::Fault> fault_;  ///< of the instruction after those
+  x86::CpuState after_fault_;        ///< valid with fault_
   const std::vector<isa::Insn>* insns_ = nullptr;
 
   struct Stats {

@@ -36,11 +36,11 @@ void test_interrupts(void) {
   *apic(kDivide) = 0xB;
 
   *apic(kTimer) = kVector;
-  *apic(kInitial) = 10000;
+  *apic(kInitial) = 200000;
   wait_for(kVector, 1);
   CHECK_EQUAL("timer: one shot leaves zero", *apic(kCurrent), 0);
   *apic(kTimer) = 0x20000 | kVector;
-  *apic(kInitial) = 10000;
+  *apic(kInitial) = 200000;
   wait_for(kVector, 6);
   *apic(kTimer) = 0x10000;
   CHECK_EQUAL("timer: periodic", seen[kVector] >= 6, 1);
