@@ -56,8 +56,8 @@ class JumpTable {
   /// The code that is found for kNowhere.
   void set_nowhere(const void* code) { (*entries_)[slot_of(kNowhere)].code = code; }
 
-  /// Slot 0 stays empty: it is where look-ups go while Env::jump_mask is 0. So does that of kNowhere. True for the first
-  /// entry of a linear page that leads to this physical page.
+  /// Slot 0 stays empty: it is where look-ups go while Env::jump_mask is 0. So does that of kNowhere. True for the
+  /// first entry of a linear page that leads to this physical page.
   bool put(x86::LinearAddress address, const void* code, memory::GuestPhysical physical_page, bool global) {
     const std::size_t slot = slot_of(address);
     if (stays_empty(slot)) return false;

@@ -143,6 +143,34 @@ TEST(LockstepEngine, runs_a_program_and_compares_it) {
   EXPECT_EQ(stats["differences_that_did_not_repeat"], 0);
 }
 
+TEST(LockstepEngine, compares_repeated_strings_over_several_pages) {
+  Twins twins(make_lockstep({}).value());
+  twins.enter(TwinMode::Supervisor64);
+  twins.place_code(kCodeAddress, [](Assembler& a) {
+    const Label loop = a.newLabel();
+    a.mov(r::ebx, 20);
+    a.bind(loop);
+    a.mov(r::ecx, 6000);
+    a.mov(r::rsi, Twins::kData + 1);
+    a.mov(r::rdi, Twins::kData + 2 * 4096 + 5);
+    a.mov(r::eax, r::ebx);
+    a.rep().movsb();
+    a.mov(r::ecx, 700);
+    a.mov(r::rdi, Twins::kData + 96);
+    a.rep().stosq();
+    a.dec(r::ebx);
+    a.jnz(loop);
+    a.mov(r::ecx, 100);
+    a.mov(r::rdi, Twins::kAbsent - 8);
+    a.rep().stosq();
+  });
+  twins.run_and_compare();
+  EXPECT_EQ(twins.exception(), x86::vector::kPf);
+  const nlohmann::json stats = twins.right.vcpu->stats()["lockstep"];
+  EXPECT_GT(stats["instructions_compared"], 100);
+  EXPECT_EQ(stats["differences_that_did_not_repeat"], 0);
+}
+
 TEST(LockstepEngine, compares_as_much_as_it_is_told) {
   Twins twins(make_lockstep({100, 10}).value());
   twins.enter(TwinMode::Supervisor64);
