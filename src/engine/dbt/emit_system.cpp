@@ -263,7 +263,8 @@ void Emitter::push_flags() {
   a_.rorx(host::eax, host::eax, kOfToBit11);
   a_.lea(host::rcx, host::ptr(host::rcx, host::rax));
   keep_islands_in_reach();
-  for (const std::int32_t part : {DOPPEL_ENV(interrupt_flag), DOPPEL_ENV(access_flag), DOPPEL_ENV(direction_flag), DOPPEL_ENV(pushed_flags)}) {
+  for (const std::int32_t part :
+       {DOPPEL_ENV(interrupt_flag), DOPPEL_ENV(access_flag), DOPPEL_ENV(direction_flag), DOPPEL_ENV(pushed_flags)}) {
     a_.mov(host::rax, env(part));
     a_.lea(host::rcx, host::ptr(host::rcx, host::rax));
   }
