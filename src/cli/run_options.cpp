@@ -170,7 +170,8 @@ Result<void> set_engine(const RunOptions& options, MachineConfig& config) {
   if (!engine) return engine.error();
   config.engine = *engine;
   if (config.engine == machine::EngineKind::Lockstep && config.cpus != 1)
-    return Error{fmt::format("--engine lockstep checks machines of one processor, and this one has {}", config.cpus)};
+    return Error{fmt::format("--engine lockstep checks machines of one processor, not {}: use --cpus 1 or no lockstep",
+                             config.cpus)};
   if (options.lockstep_every == 0) return Error{"--lockstep-every 0: 1 compares all blocks, N one in N"};
   config.lockstep = {options.lockstep_from, options.lockstep_every};
   config.translator.perf_map = options.perf_map;
