@@ -100,7 +100,8 @@ CodeCache::Footprint CodeCache::footprint() const {
   // A block's marks and incoming links, its places in tables, and what the allocator adds.
   constexpr std::size_t kLists = 3 * 16 + 32, kTypicalLinks = 2;
   const std::size_t marks = live_instructions_ * sizeof(Block::Mark);
-  const std::size_t per_block = sizeof(Block) + kLists + kTypicalLinks * sizeof(std::uint32_t) + 2 * sizeof(Block*);
+  const std::size_t per_block =
+      sizeof(Block) + kLists + kTypicalLinks * sizeof(std::uint32_t) + 2 * sizeof(std::uintptr_t);
   const std::size_t metadata =
       blocks_.size() * per_block + marks + sites_.capacity() * sizeof(Site) + table_.capacity() * sizeof(Slot);
   return {area_.used(), executable().size(), blocks_.size(), metadata};

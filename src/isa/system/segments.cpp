@@ -8,7 +8,6 @@
 namespace doppel::isa {
 namespace {
 
-using x86::Access;
 using x86::Cpu;
 using x86::SegReg;
 using Feature = x86::CpuidModel::Feature;
