@@ -54,6 +54,27 @@ struct Generator::Draft {
 
 namespace {
 
+/// A count of 0 leaves all flags as they are, undefined ones too.
+bool may_leave_flags(const ZydisDecodedInstruction& instruction) {
+  constexpr ZydisInstructionAttributes kRepeated =
+      ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
+  if ((instruction.attributes & kRepeated) != 0) return true;
+  switch (instruction.mnemonic) {
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SHRD:
+      return true;
+    default:
+      return false;
+  }
+}
+
 /// What makes several accesses to memory, or may.
 bool has_parts(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
@@ -286,7 +307,7 @@ bool Generator::add_instruction(Draft& draft) const {
   if (instruction.cpu_flags != nullptr) {
     // What is undefined stays in the flags: nothing else may come to depend on it.
     const ZydisAccessedFlags& flags = *instruction.cpu_flags;
-    draft.undefined &= ~std::uint64_t{flags.modified | flags.set_0 | flags.set_1};
+    if (!may_leave_flags(instruction)) draft.undefined &= ~std::uint64_t{flags.modified | flags.set_0 | flags.set_1};
     draft.undefined |= flags.undefined;
     draft.result.undefined_flags |= flags.undefined;
   }
