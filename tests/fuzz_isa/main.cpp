@@ -202,7 +202,7 @@ class Fuzzer {
       watchdog_.end();
       found = differences(made, native, second);
       const bool strayed = second.vector == x86::vector::kPf && (second.error_code & x86::pf::kPresent) == 0 &&
-                           native_.has_memory_at(second.address);
+                           NativeProcessor::has_memory_at(second.address);
       if (found.empty() || strayed) side.guest->prepare(batch_.code, batch_.memory);
       if (found.empty() || strayed) {
         ++passing_;

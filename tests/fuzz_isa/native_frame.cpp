@@ -1,9 +1,10 @@
 #include "fuzz_isa/native_frame.h"
 
-// Offsets are those of NativeFrame; the stack is the end of the frame's pages.
+// Offsets are those of NativeFrame; the stack is the end of the frame's pages. Only RAX has moves from 64-bit
+// addresses.
 asm(R"(
     .set frame, 0x30000000
-    .set home, 0x31000000
+    .set home, 0x234567800000
     .set stack_top, frame + 0xFF00
 
     .text
@@ -15,7 +16,8 @@ doppel_fuzz_isa_run:
     pushq %r13
     pushq %r14
     pushq %r15
-    movq %rsp, home
+    movq %rsp, %rax
+    movabsq %rax, home
     movl $stack_top, %esp
     call doppel_fuzz_isa_next
 doppel_fuzz_isa_go_on:
@@ -91,7 +93,7 @@ doppel_fuzz_isa_end:
     movl %eax, %es
     xorl %eax, %eax
     movl %eax, %fs
-    movq home + 8, %rax
+    movabsq home + 8, %rax
     wrfsbase %rax
     call doppel_fuzz_isa_ended
     jmp doppel_fuzz_isa_go_on
@@ -99,13 +101,14 @@ doppel_fuzz_isa_end:
 doppel_fuzz_isa_leave:
     xorl %eax, %eax
     movl %eax, %fs
-    movq home + 8, %rax
+    movabsq home + 8, %rax
     wrfsbase %rax
     fninit
     movl $0x1F80, frame
     ldmxcsr frame
     vzeroupper
-    movq home, %rsp
+    movabsq home, %rax
+    movq %rax, %rsp
     popq %r15
     popq %r14
     popq %r13
@@ -131,7 +134,7 @@ doppel_fuzz_isa_entry:
     movl %eax, %es
     xorl %eax, %eax
     movl %eax, %fs
-    movq home + 8, %rax
+    movabsq home + 8, %rax
     wrfsbase %rax
     subq $8, %rsp
     call doppel_fuzz_isa_signal

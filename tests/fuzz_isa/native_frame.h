@@ -24,12 +24,12 @@ static_assert(offsetof(NativeFrame, gpr) == 0x400 && offsetof(NativeFrame, rip) 
               offsetof(NativeFrame, ds) == 0x4A8 && offsetof(NativeFrame, fs_base) == 0x4C8 &&
               offsetof(NativeFrame, signal_ds) == 0x4D8 && offsetof(NativeFrame, signal_gs_base) == 0x500);
 
-/// What no case may come near: the monitor's own.
+/// The monitor's own, where an address of 32 bits does not lead, nor one of chance.
 struct NativeHome {
   std::uint64_t rsp;
   std::uint64_t fs_base;  ///< to be set before a signal is caught
 };
-inline constexpr std::uint64_t kHome = 0x3100'0000;
+inline constexpr std::uint64_t kHome = 0x2345'6780'0000;
 
 extern "C" {
 /// Runs cases until doppel_fuzz_isa_next() or _ended() returns false.

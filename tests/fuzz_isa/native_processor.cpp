@@ -85,6 +85,8 @@ void load(const Image& image) {
     std::memcpy(area + kYmmHigh + 16 * i, &image.ymm[i].qword[2], 16);
   }
   constexpr std::uint64_t kAll = kX87 | kSse | kAvx;
+  // All of the header: a case may have written to it.
+  std::memset(area + kXstateBv, 0, kYmmHigh - kXstateBv);
   std::memcpy(area + kXstateBv, &kAll, 8);
 }
 
@@ -365,8 +367,10 @@ std::span<const Outcome> NativeProcessor::run(std::span<const Case> cases, std::
   return {shared_->outcome.data(), cases.size()};
 }
 
-bool NativeProcessor::has_memory_at(std::uint64_t address) const {
-  std::ifstream maps("/proc/" + std::to_string(child_) + "/maps");
+bool NativeProcessor::has_memory_at(std::uint64_t address) {
+  if (address - kFrame < kFrameSize || address - kHome < sizeof(NativeHome)) return true;
+  // Ours is the same: it is a fork, and the case may have ended it.
+  std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);) {
     std::uint64_t start = 0, end = 0;
     char dash = 0;

@@ -28,7 +28,7 @@ class NativeProcessor {
   std::span<const Outcome> run(std::span<const Case> cases, std::span<const std::uint8_t> code, const Memory& memory);
 
   /// Whether the child has memory there, beyond what cases are promised.
-  bool has_memory_at(std::uint64_t address) const;
+  static bool has_memory_at(std::uint64_t address);
 
   /// What a case leaves in the writable pages.
   std::vector<std::uint8_t> memory_after(const Case& made, std::span<const std::uint8_t> code, const Memory& memory);
