@@ -5,7 +5,7 @@
 #include "engine/dbt/jump_look_up.h"
 #include "isa/insn_queries.h"
 
-/// Branches, the stack, and repeated string instructions.
+/// Branches and the stack.
 namespace doppel::engine::dbt {
 
 namespace host = asmjit::x86;
@@ -22,23 +22,6 @@ constexpr std::array kConditions{CondCode::kO, CondCode::kNO, CondCode::kB,  Con
                                  CondCode::kZ, CondCode::kNZ, CondCode::kBE, CondCode::kNBE,
                                  CondCode::kS, CondCode::kNS, CondCode::kP,  CondCode::kNP,
                                  CondCode::kL, CondCode::kNL, CondCode::kLE, CondCode::kNLE};
-
-/// The binary logarithm of what one iteration moves or stores.
-unsigned element_log(ZydisMnemonic mnemonic) {
-  switch (mnemonic) {
-    case ZYDIS_MNEMONIC_MOVSB:
-    case ZYDIS_MNEMONIC_STOSB:
-      return 0;
-    case ZYDIS_MNEMONIC_MOVSW:
-    case ZYDIS_MNEMONIC_STOSW:
-      return 1;
-    case ZYDIS_MNEMONIC_MOVSD:
-    case ZYDIS_MNEMONIC_STOSD:
-      return 2;
-    default:
-      return 3;
-  }
-}
 
 }  // namespace
 
@@ -85,33 +68,6 @@ Emitter::Next Emitter::branch(const SourceInsn& source) {
       if (!mode_.avx || !mode_.code_64) return Next::Untranslated;
       a_.vzeroupper();
       return Next::Continue;
-    default:
-      return Next::Untranslated;
-  }
-}
-
-/// REP MOVS and REP STOS in 64-bit code; others are rare.
-Emitter::Next Emitter::string(const SourceInsn& source) {
-  const Insn& insn = source.insn;
-  const bool overridden = insn.mem.segment == x86::SegReg::Fs || insn.mem.segment == x86::SegReg::Gs;
-  if (!mode_.code_64 || insn.address_size != 8 || !(insn.rep || insn.repne)) return Next::Untranslated;
-  const auto call_routine = [&](const std::byte* routine) {
-    established_.reset();
-    call_unnumbered(routine, add_site(static_cast<std::uint32_t>(a_.offset())));
-    return Next::Continue;
-  };
-  switch (insn.mnemonic) {
-    case ZYDIS_MNEMONIC_MOVSB:
-    case ZYDIS_MNEMONIC_MOVSW:
-    case ZYDIS_MNEMONIC_MOVSD:
-    case ZYDIS_MNEMONIC_MOVSQ:
-      if (overridden) return Next::Untranslated;
-      return call_routine(trampolines_.move_string[element_log(insn.mnemonic)]);
-    case ZYDIS_MNEMONIC_STOSB:
-    case ZYDIS_MNEMONIC_STOSW:
-    case ZYDIS_MNEMONIC_STOSD:
-    case ZYDIS_MNEMONIC_STOSQ:
-      return call_routine(trampolines_.store_string[element_log(insn.mnemonic)]);
     default:
       return Next::Untranslated;
   }

@@ -37,10 +37,6 @@ Emitter::Emitter(asmjit::x86::Assembler& assembler, const Trampolines& trampolin
                  const AccessGroups& groups, std::uint32_t first_site)
     : a_(assembler), trampolines_(trampolines), mode_(mode), groups_(groups), first_site_(first_site) {}
 
-Emitter::Mem Emitter::env(std::int32_t offset, std::uint32_t size) {
-  return Mem(host::rsp, offset, size);
-}
-
 Emitter::Mem Emitter::slot(unsigned guest, std::uint32_t size) {
   return env(DOPPEL_ENV(slot) + static_cast<std::int32_t>(8 * (guest - x86::kR9)), size);
 }

@@ -10,7 +10,7 @@
 
 #include "engine/dbt/access_groups.h"
 #include "engine/dbt/block.h"
-#include "engine/dbt/env.h"
+#include "engine/dbt/env_operand.h"
 #include "engine/dbt/reencoder.h"
 #include "engine/dbt/trampolines.h"
 #include "x86/mmu.h"
@@ -69,7 +69,6 @@ class Emitter {
   };
 
   // emitter.cpp: what all share.
-  static Mem env(std::int32_t offset, std::uint32_t size = 8);
   static Mem slot(unsigned guest, std::uint32_t size = 8);
   static bool is_slot(unsigned guest) { return guest >= x86::kR9 && guest <= x86::kR11; }
   static HostReg host_of(unsigned guest);
@@ -117,7 +116,7 @@ class Emitter {
   Next read_register(const SourceInsn& source);
   Next segment_base(const SourceInsn& source, std::int32_t base, bool write);
 
-  // emit_control.cpp: branches, the stack, strings.
+  // emit_control.cpp: branches, the stack.
   Next branch(const SourceInsn& source);
   Next conditional(const SourceInsn& source, unsigned condition);
   Next push(const SourceInsn& source);
@@ -126,7 +125,6 @@ class Emitter {
   Next call(const SourceInsn& source);
   Next ret(const SourceInsn& source);
   Next jump(const SourceInsn& source);
-  Next string(const SourceInsn& source);
   bool load_operand(const SourceInsn& source);
   void jump_to(std::int64_t page_offset);
   void chain(std::int64_t target);
@@ -135,6 +133,9 @@ class Emitter {
   void look_up_jump();
   Access write_stack();
   unsigned stack_size() const { return mode_.code_64 ? 8 : 4; }
+
+  // emit_strings.cpp
+  Next string(const SourceInsn& source);
 
   asmjit::x86::Assembler& a_;
   const Trampolines& trampolines_;

@@ -80,7 +80,7 @@ struct Env {
   };
   std::array<Tables, 3> tables;
 
-  /// What trampolines.cpp's string routines keep while the host's instruction has their registers.
+  /// What string_routines.cpp's keep while the host's instruction has their registers.
   struct String {
     std::uint64_t flags, count, source, destination;
   };

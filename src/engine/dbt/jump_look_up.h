@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "engine/dbt/env.h"
+#include "engine/dbt/env_operand.h"
 #include "engine/dbt/views.h"
 
 namespace doppel::engine::dbt {
@@ -19,10 +19,10 @@ inline asmjit::x86::Mem jump_entry(bool user, std::size_t field, std::int32_t be
 inline void emit_found_jump(asmjit::x86::Assembler& a, bool user) {
   namespace host = asmjit::x86;
   if (user) {
-    const host::Mem mask(host::rsp, DOPPEL_ENV(page_mask), 8);
+    const host::Mem mask = env(DOPPEL_ENV(page_mask));
     a.pext(host::r11, host::r11, mask);
     a.pdep(host::r11, host::r11, mask);
-    a.mov(host::Mem(host::rsp, DOPPEL_ENV(page_base), 8), host::r11);
+    a.mov(env(DOPPEL_ENV(page_base)), host::r11);
   }
   a.jmp(jump_entry(user, offsetof(JumpTable::Entry, code)));
 }
@@ -33,13 +33,13 @@ template <class CallNotFound>
 void emit_jump_look_up(asmjit::x86::Assembler& a, bool user, CallNotFound call_not_found) {
   namespace host = asmjit::x86;
   const asmjit::Label found = a.newLabel();
-  a.pdep(host::rcx, host::r11, host::Mem(host::rsp, DOPPEL_ENV(jump_mask), 8));
+  a.pdep(host::rcx, host::r11, env(DOPPEL_ENV(jump_mask)));
   a.mov(host::rcx, jump_entry(user, offsetof(JumpTable::Entry, negated_address)));
   a.lea(host::rcx, host::ptr(host::rcx, host::r11));
   a.short_().jecxz(host::rcx, found);
   call_not_found();
   a.bind(found);
-  a.pdep(host::rcx, host::r11, host::Mem(host::rsp, DOPPEL_ENV(found_mask), 8));
+  a.pdep(host::rcx, host::r11, env(DOPPEL_ENV(found_mask)));
   emit_found_jump(a, user);
 }
 
