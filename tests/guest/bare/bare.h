@@ -96,6 +96,7 @@ unsigned cpu_count(void);
 void test_paging(void);
 void test_exceptions(void);
 void test_code_writing(void);
+void test_code_reading(void);
 void test_strings(void);
 void test_interrupts(void);
 void test_selectors(void);

@@ -120,7 +120,7 @@ static void as_started(unsigned cpu) {
 void test_ipis(void) {
   extern const uint8_t trampoline[], trampoline_cr0[], trampoline_cs[];
   start_processors();
-  // INIT leaves CR0 as it is after a reset, SIPI sets CS.
+  // The first start since the reset: a later INIT keeps CD and NW as they are then. SIPI sets CS.
   CHECK_EQUAL("start: CR0", *(volatile uint32_t*)(0x8000 + (trampoline_cr0 - trampoline)), 0x60000010);
   CHECK_EQUAL("start: CS", *(volatile uint16_t*)(0x8000 + (trampoline_cs - trampoline)), 0x800);
   on_event = event;

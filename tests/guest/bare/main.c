@@ -158,6 +158,7 @@ void main(void) {
                  {"xstate", test_xstate, 1},
                  {"ipis", test_ipis, 4},
                  {"shared-memory", test_shared_memory, 4},
+                 {"code-reading", test_code_reading, 1},
                  {"apic", test_apic, 1},
                  {"io-apic", test_io_apic, 1},
                  {"pic", test_pic, 1},
