@@ -11,14 +11,26 @@ inline void require_x87(const x86::Cpu& cpu) {
   if ((cpu.state.cr0 & (x86::cr0::kEm | x86::cr0::kTs)) != 0) x86::raise(x86::vector::kNm);
 }
 
+inline constexpr std::uint16_t kX87ErrorSummary = 1 << 7;
+
 /// The waiting x87 instructions and MMX: an unmasked error of an earlier one is reported now, as #MF under CR0.NE, else
-/// by FERR# (the instruction then goes on, as with IGNNE# asserted).
+/// by FERR#: the instruction waits for IRQ 13 (SDM vol. 1, 8.7.2, and vol. 3, D.2). When it starts again it goes on, as
+/// with IGNNE# asserted, although the interrupt may be masked: a processor would freeze.
 inline void report_x87_error(x86::Cpu& cpu) {
-  constexpr std::uint16_t kErrorSummary = 1 << 7;
-  if ((cpu.state.fpu.fsw & kErrorSummary) == 0) return;
+  if ((cpu.state.fpu.fsw & kX87ErrorSummary) == 0) return;
   if ((cpu.state.cr0 & x86::cr0::kNe) != 0) x86::raise(x86::vector::kMf);
+  if (cpu.state.ferr) return;
   cpu.state.ferr = true;
   cpu.ports.io.set_ferr(true);
+  throw x86::Restart{};
+}
+
+/// After every instruction that may have cleared or masked the errors: FERR# is low then, and the next one interrupts
+/// again.
+inline void release_ferr(x86::Cpu& cpu) {
+  if (!cpu.state.ferr || (cpu.state.fpu.fsw & kX87ErrorSummary) != 0) return;
+  cpu.state.ferr = false;
+  cpu.ports.io.set_ferr(false);
 }
 
 /// WAIT itself: #NM only when CR0.MP and CR0.TS are both set.

@@ -33,4 +33,8 @@ struct Fault {
 /// #DF).
 struct Shutdown {};
 
+/// Thrown by an instruction that waits for what has been asked for: it has changed nothing, and starts again when the
+/// events that are pending now have been delivered.
+struct Restart {};
+
 }  // namespace doppel::x86

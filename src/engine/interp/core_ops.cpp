@@ -7,6 +7,7 @@
 #include "isa/fpu_checks.h"
 #include "isa/insn_queries.h"
 #include "x86/fault.h"
+#include "x86/fpu_words.h"
 
 /// Running a CoreThunk with everything around it that generated code leaves out.
 namespace doppel::engine::interp {
@@ -186,12 +187,13 @@ void run_x87(ThunkContext* thunk_context, const DecodedOp* op) {
   const std::uint16_t last_opcode = fpu.fop;
   run(context, op);
   if (pending != 0 && insn.mnemonic != ZYDIS_MNEMONIC_FLDCW) fpu.fcw = control;
-  fpu.fsw |= pending;
+  if (pending != 0) x86::update_x87_summary(fpu);
   fpu.fop = last_opcode;
   const bool keeps = is_x87_control(insn.mnemonic);
   fpu.fip = keeps ? last_instruction : context.cpu.instruction_start;
   fpu.fdp = last_operand;
   if (!keeps && isa::memory_operand(insn) != nullptr) fpu.fdp = isa::effective_address(context.cpu, insn);
+  isa::release_ferr(context.cpu);
   return next_after_store(thunk_context, op);
 }
 

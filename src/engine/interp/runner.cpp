@@ -102,6 +102,9 @@ std::optional<Exit> Runner::guarded(Action action) {
   } catch (const x86::Fault& fault) {
     unwind_to_instruction();
     return deliver(fault);
+  } catch (const x86::Restart&) {
+    unwind_to_instruction();
+    return std::nullopt;
   } catch (const x86::Shutdown&) {
     context_.cpu.state.activity = x86::Activity::Shutdown;
     return Exit{ExitReason::Shutdown};

@@ -34,6 +34,7 @@ template <bool kWide>
 void fxrstor(Cpu& cpu, const Insn& insn) {
   require_not_emulated(cpu);
   x86::fxrstor(cpu, image_address(cpu, insn, Access::Read), kWide);
+  release_ferr(cpu);
 }
 
 void require_xsave(const Cpu& cpu) {
@@ -57,6 +58,7 @@ void xrstor(Cpu& cpu, const Insn& insn) {
   const std::uint64_t requested = requested_components(cpu);
   const std::uint32_t size = x86::xsave_area_size(requested & cpu.state.xcr0, false);
   x86::xrstor(cpu, linear_address(cpu, insn, size, Access::Read), requested, kWide);
+  release_ferr(cpu);
 }
 
 void ldmxcsr(Cpu& cpu, const Insn& insn) {
@@ -84,29 +86,34 @@ unsigned image_operand_size(const Insn& insn) {
 void fninit(Cpu& cpu, const Insn&) {
   require_x87(cpu);
   x86::fninit(cpu.state);
+  release_ferr(cpu);
 }
 
 void fnstenv(Cpu& cpu, const Insn& insn) {
   require_x87(cpu);
   const unsigned size = image_operand_size(insn);
   x86::fnstenv(cpu, linear_address(cpu, insn, x86::fpu_environment_size(size), Access::Write), size);
+  release_ferr(cpu);
 }
 void fldenv(Cpu& cpu, const Insn& insn) {
   require_x87(cpu);
   report_x87_error(cpu);
   const unsigned size = image_operand_size(insn);
   x86::fldenv(cpu, linear_address(cpu, insn, x86::fpu_environment_size(size), Access::Read), size);
+  release_ferr(cpu);
 }
 void fnsave(Cpu& cpu, const Insn& insn) {
   require_x87(cpu);
   const unsigned size = image_operand_size(insn);
   x86::fnsave(cpu, linear_address(cpu, insn, x86::fpu_image_size(size), Access::Write), size);
+  release_ferr(cpu);
 }
 void frstor(Cpu& cpu, const Insn& insn) {
   require_x87(cpu);
   report_x87_error(cpu);
   const unsigned size = image_operand_size(insn);
   x86::frstor(cpu, linear_address(cpu, insn, x86::fpu_image_size(size), Access::Read), size);
+  release_ferr(cpu);
 }
 
 constexpr SystemEntry kOps[] = {
