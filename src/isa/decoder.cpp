@@ -320,7 +320,14 @@ DecodeStatus Decoder::decode(std::span<const std::byte> bytes, CodeSize code_siz
   const std::size_t length = std::min(bytes.size(), kMaxInsnLength);
   ZydisDecodedInstruction instruction;
   std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
-  const ZyanStatus status = ZydisDecoderDecodeFull(&decoder, bytes.data(), length, &instruction, operands.data());
+  ZyanStatus status = ZydisDecoderDecodeFull(&decoder, bytes.data(), length, &instruction, operands.data());
+  if (real_mode && status == ZYDIS_STATUS_DECODING_ERROR) {
+    // These two are there in virtual-8086 mode, and #GP in real mode.
+    status = ZydisDecoderDecodeFull(decoders_.data(), bytes.data(), length, &instruction, operands.data());
+    if (!ZYAN_SUCCESS(status) ||
+        (instruction.mnemonic != ZYDIS_MNEMONIC_SYSENTER && instruction.mnemonic != ZYDIS_MNEMONIC_SYSEXIT))
+      return DecodeStatus::Undefined;
+  }
   if (status == ZYDIS_STATUS_NO_MORE_DATA)
     return length < kMaxInsnLength ? DecodeStatus::NeedsMoreBytes : DecodeStatus::TooLong;
   if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return DecodeStatus::TooLong;

@@ -124,7 +124,10 @@ void main(void) {
                  {"tasks", test_tasks},
                  {"paging", test_paging},
                  {"virtual-8086", test_virtual_8086},
-                 {"hot-segments", test_hot_segments}};
+                 {"hot-segments", test_hot_segments},
+                 {"real-mode", test_real_mode},
+                 {"mode-switches", test_mode_switches},
+                 {"real-interrupts", test_real_interrupts}};
   for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
     if (!asked_for(kSuites[i].name)) continue;
     print(kSuites[i].name);

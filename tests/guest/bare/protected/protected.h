@@ -86,3 +86,6 @@ void test_tasks(void);
 void test_paging(void);
 void test_virtual_8086(void);
 void test_hot_segments(void);
+void test_real_mode(void);
+void test_mode_switches(void);
+void test_real_interrupts(void);
