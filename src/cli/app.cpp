@@ -127,6 +127,11 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->allow_extra_args(false);
   command->add_option("--hostname", options.hostname, "what the guest is called, if it has cloud-init or is an image")
       ->type_name("NAME");
+  command
+      ->add_option("--console", options.console,
+                   "the guest's console: serial (ttyS0), or virtio (hvc0), which knows the terminal's size")
+      ->type_name("serial|virtio")
+      ->capture_default_str();
   command->add_flag("--balloon", options.balloon, "let the guest give back memory that it does not use");
   command->add_option("--mac", options.macs, "the MAC address of a network card; the first is for the first card")
       ->type_name("MAC")

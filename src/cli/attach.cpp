@@ -41,6 +41,7 @@ class Attachment {
   int run(Signals& signals) {
     signals.watch(loop_, [this](int number) { on_signal(number); });
     loop_.watch(console_.get(), POLLIN, [this](short) { on_output(); });
+    tell_size();
     input_.set_flowing(true);
     loop_.run();
     return status_;
@@ -93,7 +94,16 @@ class Attachment {
     if (got <= 0 || !write_all(STDOUT_FILENO, std::span(buffer).first(static_cast<std::size_t>(got)))) loop_.quit();
   }
 
+  /// A serial console has no size, and says so; that is nobody's concern.
+  void tell_size() {
+    const auto size = terminal_ != nullptr ? terminal_size(STDOUT_FILENO) : std::nullopt;
+    if (!size) return;
+    const nlohmann::json body{{"columns", size->columns}, {"rows", size->rows}};
+    static_cast<void>(control::call(vm_.paths.control_socket(), "PUT", "/console/size", body.dump()));
+  }
+
   void on_signal(int number) {
+    if (number == SIGWINCH) return tell_size();
     if (number == SIGTSTP) {
       if (terminal_ != nullptr) terminal_->suspend();
       ::kill(::getpid(), SIGSTOP);

@@ -81,7 +81,7 @@ Result<void> check_options(const RunOptions& options, const snapshot::Manifest& 
       {!options.kernel.empty(), "KERNEL"},    {!options.initrds.empty(), "--initrd"},
       {!options.modules.empty(), "--module"}, {options.append.has_value(), "--append"},
       {!options.disks.empty(), "--disk"},     {!options.shares.empty(), "--share"},
-      {options.balloon, "--balloon"}};
+      {options.balloon, "--balloon"},         {options.console != "serial", "--console"}};
   for (const auto& [given, name] : refused) {
     if (given) return Error{fmt::format("{} goes with a machine that boots: leave it out with --from", name)};
   }

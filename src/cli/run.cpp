@@ -53,7 +53,8 @@ TerminalFacts terminal_facts(const RunOptions& options) {
   if (type != nullptr && (options.detach || (::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0))) {
     facts.type = type;
   }
-  if (facts.type) facts.size = terminal_size(STDOUT_FILENO);
+  const std::optional<TerminalSize> size = facts.type ? terminal_size(STDOUT_FILENO) : std::nullopt;
+  if (size) facts.size = fmt::format("{}x{}", size->columns, size->rows);
   return facts;
 }
 

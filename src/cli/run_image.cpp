@@ -54,7 +54,9 @@ Result<std::optional<ImageRun>> resolve_image(const RunOptions& options) {
   machine.command.reset();
   machine.kernel = image.kernel();
   if (machine.initrds.empty()) machine.initrds = {image.initrd()};
-  machine.append = image.command_line + (options.append ? " " + *options.append : "");
+  machine.append = image.command_line;
+  if (options.console == "virtio") *machine.append += " console=hvc0";
+  if (options.append) *machine.append += " " + *options.append;
   const std::string& host_name = options.hostname.empty() ? options.name : options.hostname;
   if (!host_name.empty()) *machine.append += " systemd.hostname=" + host_name;
   if (machine.nets.empty()) machine.nets = {"user"};

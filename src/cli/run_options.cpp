@@ -24,6 +24,7 @@ namespace {
 using machine::BootFile;
 using machine::MachineConfig;
 
+constexpr const char* kVirtioConsole = "virtio";
 constexpr std::uint64_t kMemoryStep = std::uint64_t{1} << 20;
 /// Debian's kernel alone takes 48M; with less than this the built-in guest panics before its shell.
 constexpr std::uint64_t kEmbeddedGuestMemory = std::uint64_t{80} << 20;
@@ -130,8 +131,10 @@ Result<std::size_t> parse_code_cache(const std::string& text) {
 }
 
 std::string make_command_line(const RunOptions& options, const TerminalFacts& terminal) {
-  if (!options.kernel.empty() && !options.command) return options.append.value_or("console=ttyS0");
-  std::string line = "console=ttyS0 quiet";
+  // Until hvc0 has a driver, the kernel says on the serial port why it dies.
+  const std::string consoles = options.console == kVirtioConsole ? "console=ttyS0 console=hvc0" : "console=ttyS0";
+  if (!options.kernel.empty() && !options.command) return options.append.value_or(consoles);
+  std::string line = consoles + " quiet";
   if (!options.command) {
     if (terminal.size) line += " doppel.size=" + *terminal.size;
     line += " TERM=" + (terminal.type && is_plain(*terminal.type) ? *terminal.type : "dumb");
@@ -207,6 +210,13 @@ Result<MachineConfig> make_config(const RunOptions& options, const TerminalFacts
   config.cpus = *cpus;
   if (Result<void> engine = set_engine(options, config); !engine) return engine.error();
   config.balloon = options.balloon;
+  if (options.console != "serial" && options.console != kVirtioConsole) {
+    return Error{fmt::format("--console {}: use serial or virtio", options.console)};
+  }
+  config.virtio_console = options.console == kVirtioConsole;
+  if (config.virtio_console && options.command) {
+    return Error{"-c needs no console: leave --console out"};
+  }
   // A command runs once.
   config.no_reboot = options.no_reboot || options.command.has_value();
   config.command_line = make_command_line(options, terminal);

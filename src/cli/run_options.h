@@ -34,6 +34,7 @@ struct RunOptions {
   std::vector<std::string> ssh_keys{};  ///< files
   std::string hostname{};
 
+  std::string console = "serial";  ///< of --console
   bool balloon = false;
   std::string memory = "1G";
   std::string cpus = "1";

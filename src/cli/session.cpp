@@ -42,7 +42,7 @@ Session::Session(Parts parts)
       output_loop_(parts_.output_loop),
       machine_(parts_.machine),
       vm_(parts_.machine, parts_.snapshotter),
-      console_input_(loop_, port_of(machine_, port::kConsole)),
+      console_input_(loop_, port_of(machine_, console_port())),
       command_input_(loop_, port_of(machine_, port::kInputOutput)),
       console_(loop_, console_input_),
       escape_(escape_keys(), [](const std::string& text) { show(text); }) {
@@ -71,9 +71,14 @@ void Session::connect_console() {
         OutputQueue::create(output_loop_, STDOUT_FILENO, OutputQueue::WhenFull::Wait, [this] { on_signal(SIGPIPE); });
     console_.set_output(output_);
   }
-  machine_.set_serial_output(port::kConsole,
+  machine_.set_serial_output(console_port(),
                              [this](std::span<const std::byte> bytes) { console_.guest_output(bytes); });
-  machine_.set_serial_input_space(port::kConsole, [this] { console_input_.space_available(); });
+  machine_.set_serial_input_space(console_port(), [this] { console_input_.space_available(); });
+  if (console_port() != port::kConsole) {
+    // The kernel may say its last words before it has a driver for its console.
+    machine_.set_serial_output(port::kConsole, {});
+    tell_size();
+  }
   console_input_.set_on_wants_more([this] {
     console_.input_wanted();
     if (input_ && !is_command()) input_->set_flowing(true);
@@ -130,6 +135,8 @@ void Session::on_input_end() {
 
 void Session::on_signal(int number) {
   if (number == SIGTSTP) return suspend();
+  // The guest may be waiting for this loop with the console locked.
+  if (number == SIGWINCH) return loop_.post([this] { tell_size(); });
   // Asked twice: it must end now, even if the machine does not.
   if (ended_by_signal_ != 0 && number != SIGPIPE) {
     if (parts_.terminal != nullptr) parts_.terminal->suspend();
@@ -146,6 +153,11 @@ void Session::end_now() {
   machine_.stop();
 }
 
+void Session::tell_size() {
+  if (parts_.terminal == nullptr) return;
+  if (const auto size = terminal_size(STDOUT_FILENO)) machine_.set_console_size(size->columns, size->rows);
+}
+
 void Session::suspend() {
   if (parts_.terminal != nullptr) parts_.terminal->suspend();
   ::kill(::getpid(), SIGSTOP);
@@ -160,7 +172,7 @@ std::vector<EscapeKey> Session::escape_keys() {
            }},
           {'s', "show the machine's state", [this] { show_status(); }},
           {'p', "press the power button: the guest shuts down", [this] { machine_.press_power_button(); }},
-          {'b', "send a break", [this] { machine_.send_serial_break(port::kConsole); }},
+          {'b', "send a break", [this] { machine_.send_serial_break(console_port()); }},
           {'c', "send Ctrl-Alt-Del", [this] { machine_.send_ctrl_alt_del(); }},
           {'r', "press the reset button", [this] { machine_.reset(); }},
           {'d', "leave a machine that was started with --detach (see doppel console)",
@@ -204,6 +216,7 @@ void Session::await_output() {
   const auto then_errors = [this, quit] { errors_ ? errors_->when_empty(quit) : quit(); };
   // The machine has ended, so that stopping it would no longer end this wait.
   parts_.signals.watch(output_loop_, [this](int number) {
+    if (number == SIGWINCH) return;
     ended_by_signal_ = number;
     output_loop_.quit();
   });

@@ -68,6 +68,9 @@ class Session {
   void report(const std::string& message) const;
 
   bool is_command() const { return parts_.options.command.has_value(); }
+  /// Where the guest's console is.
+  unsigned console_port() const { return machine_.config().virtio_console ? machine::kVirtioConsole : port::kConsole; }
+  void tell_size();
 
   Parts parts_;
   control::EventLoop& loop_;

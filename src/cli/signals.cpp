@@ -14,7 +14,7 @@ Result<Signals> Signals::block() {
   std::signal(SIGPIPE, SIG_IGN);
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGTSTP}) {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGWINCH}) {
     struct sigaction action {};
     ::sigaction(number, nullptr, &action);
     if (action.sa_handler != SIG_IGN) ::sigaddset(&set, number);

@@ -8,8 +8,8 @@
 
 namespace doppel::cli {
 
-/// SIGINT, SIGTERM and SIGHUP as events of the loop, and SIGTSTP too. Those that were ignored when the program started
-/// (nohup) stay so. SIGPIPE is ignored from here on.
+/// SIGINT, SIGTERM and SIGHUP as events of the loop, SIGTSTP and SIGWINCH too. Those that were ignored when the program
+/// started (nohup) stay so. SIGPIPE is ignored from here on.
 class Signals {
  public:
   /// Blocks them; before the process has threads, which inherit that.

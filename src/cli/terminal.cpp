@@ -1,6 +1,5 @@
 #include "cli/terminal.h"
 
-#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -25,10 +24,10 @@ void TerminalMode::set_raw() const {
   ::tcsetattr(fd_, TCSADRAIN, &mode);
 }
 
-std::optional<std::string> terminal_size(int fd) {
+std::optional<TerminalSize> terminal_size(int fd) {
   winsize size{};
   if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_row == 0) return std::nullopt;
-  return fmt::format("{}x{}", size.ws_col, size.ws_row);
+  return TerminalSize{size.ws_col, size.ws_row};
 }
 
 }  // namespace doppel::cli

@@ -2,8 +2,8 @@
 
 #include <termios.h>
 
+#include <cstdint>
 #include <optional>
-#include <string>
 
 namespace doppel::cli {
 
@@ -43,7 +43,11 @@ class RawTerminal {
   const TerminalMode mode_;
 };
 
-/// "80x24", columns by rows; nothing when `fd` is no terminal or does not say.
-std::optional<std::string> terminal_size(int fd);
+/// In characters.
+struct TerminalSize {
+  std::uint16_t columns = 0, rows = 0;
+};
+/// Nothing when `fd` is no terminal or does not say.
+std::optional<TerminalSize> terminal_size(int fd);
 
 }  // namespace doppel::cli

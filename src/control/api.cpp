@@ -97,6 +97,18 @@ HttpResponse patch_balloon(const HttpRequest& request, Vm& vm) {
   return fault(400, "the machine has no balloon: start it with --balloon");
 }
 
+HttpResponse put_console_size(const HttpRequest& request, Vm& vm) {
+  const json body = parse(request.body);
+  const auto number = [&body](const char* name) {
+    return body.contains(name) && body[name].is_number_unsigned() && body[name].get<std::uint64_t>() <= UINT16_MAX;
+  };
+  if (!body.is_object() || body.size() != 2 || !number("columns") || !number("rows")) {
+    return fault(400, R"(the body must be {"columns": N, "rows": N})");
+  }
+  if (vm.set_console_size(body["columns"].get<std::uint16_t>(), body["rows"].get<std::uint16_t>())) return done();
+  return fault(400, "the console is a serial port, which has no size: start the machine with --console virtio");
+}
+
 HttpResponse put_stop(const HttpRequest& /*request*/, Vm& vm) {
   if (vm.state() == "Paused") return fault(400, "the machine is paused and cannot react; resume it first");
   vm.press_power_button();
@@ -187,7 +199,7 @@ struct Route {
   HttpResponse (*handler)(const HttpRequest&, Vm&);
 };
 
-constexpr std::array<Route, 16> kRoutes{{
+constexpr std::array<Route, 17> kRoutes{{
     {"GET", "/", get_instance},
     {"GET", "/version", get_version},
     {"GET", "/vm/config", get_config},
@@ -195,6 +207,7 @@ constexpr std::array<Route, 16> kRoutes{{
     {"PUT", "/actions", put_action},
     {"PATCH", "/vm", patch_vm},
     {"PATCH", "/balloon", patch_balloon},
+    {"PUT", "/console/size", put_console_size},
     {"PUT", "/vm/stop", put_stop},
     {"PUT", "/vm/kill", put_kill},
     {"GET", "/vm/inspect", get_inspect},

@@ -26,6 +26,9 @@ class MachineVm : public Vm {
   void press_power_button() override { machine_.press_power_button(); }
   void send_ctrl_alt_del() override { machine_.send_ctrl_alt_del(); }
   void send_break() override { machine_.send_serial_break(0); }
+  bool set_console_size(std::uint16_t columns, std::uint16_t rows) override {
+    return machine_.set_console_size(columns, rows);
+  }
   bool set_balloon(std::uint64_t bytes) override { return machine_.set_balloon(bytes); }
   void kill() override { machine_.stop(); }
   Result<void> snapshot(snapshot::CreateOptions options, snapshot::Snapshotter::Done done) override;

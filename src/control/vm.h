@@ -31,6 +31,8 @@ class Vm {
   virtual void press_power_button() = 0;
   virtual void send_ctrl_alt_del() = 0;
   virtual void send_break() = 0;  ///< on the console's serial line
+  /// Of the terminal that shows the console; false where the console cannot be told.
+  virtual bool set_console_size(std::uint16_t columns, std::uint16_t rows) = 0;
   /// Asks the guest to give so much memory back; false without a balloon.
   virtual bool set_balloon(std::uint64_t bytes) = 0;
   virtual void kill() = 0;  ///< ends the VM without asking the guest

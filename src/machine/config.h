@@ -76,6 +76,7 @@ struct MachineConfig {
   std::vector<NetworkConfig> networks;
   std::vector<ShareConfig> shares;
   bool balloon = false;
+  bool virtio_console = false;  ///< beside the serial ports
   /// The listening Unix socket that leads to the guest's vsock ports; none: no vsock device.
   std::shared_ptr<UniqueFd> vsock_listener;
   /// Opens the host's end of a connection that the guest asks for; empty: there are none.

@@ -74,9 +74,8 @@ class Machine::Impl {
       : config(std::move(machine_config)),
         cpuid(x86::CpuidModel::for_host(config.cpus)),
         gate(config.cpus, [this] { kick(); }),
-        panic_watch([this](std::string reason) {
-          requests.post(Outcome{Outcome::Kind::Panic, 0, std::move(reason)});
-        }) {}
+        serial_watch([this](std::string reason) { panicked(std::move(reason)); }),
+        console_watch([this](std::string reason) { panicked(std::move(reason)); }) {}
 
   ~Impl() {
     gate.end();
@@ -94,7 +93,11 @@ class Machine::Impl {
   void resume();
   void on_exit(unsigned index, const engine::Exit& exit);
   void kick();
+  void panicked(std::string reason) { requests.post(Outcome{Outcome::Kind::Panic, 0, std::move(reason)}); }
   std::string describe_position(unsigned index);
+  /// Calls `use` with the host's end of a port; not, where the machine lacks it.
+  template <class Use>
+  void with_port(unsigned port, const Use& use);
 
   MachineConfig config;  ///< as it was asked for, but for boot files that are read late
   const Identity identity = Identity::random();
@@ -106,7 +109,7 @@ class Machine::Impl {
   std::unique_ptr<engine::Engine> engine;
   std::vector<std::unique_ptr<Processor>> processors;
   std::unique_ptr<Platform> platform;
-  PanicWatch panic_watch;
+  PanicWatch serial_watch, console_watch;  ///< of COM1, and the virtio console
   DebugLog debug_log;
   std::mutex listener_mutex;
   std::function<void(unsigned, const engine::Exit&)> debug_listener;
@@ -137,10 +140,7 @@ Result<void> Machine::Impl::build() {
           [this](int status) {
             requests.post(Outcome{Outcome::Kind::DebugExit, status, {}});
           },
-      .panic =
-          [this] {
-            requests.post(Outcome{Outcome::Kind::Panic, 0, panic_watch.reason()});
-          },
+      .panic = [this] { panicked((config.virtio_console ? console_watch : serial_watch).reason()); },
       .debug_output = [this](std::uint8_t byte) { debug_log.put(byte); },
   };
   Result<std::unique_ptr<Platform>> made =
@@ -285,6 +285,12 @@ Result<Outcome> Machine::Impl::run() {
   }
 }
 
+template <class Use>
+void Machine::Impl::with_port(unsigned port, const Use& use) {
+  if (port != kVirtioConsole) return use(platform->serial(port));
+  if (platform->pci_devices().console() != nullptr) use(*platform->pci_devices().console());
+}
+
 Machine::Machine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Machine::~Machine() = default;
 
@@ -333,23 +339,31 @@ void Machine::send_ctrl_alt_del() {
 }
 
 void Machine::set_serial_output(unsigned port, std::function<void(std::span<const std::byte>)> sink) {
-  // Linux writes its last words to the console, which by convention is COM1.
-  if (port == 0) {
-    sink = [this, inner = std::move(sink)](std::span<const std::byte> bytes) {
-      inner(bytes);
-      impl_->panic_watch.feed(bytes);
+  // Linux writes its last words to its consoles.
+  if (port == 0 || port == kVirtioConsole) {
+    PanicWatch& watch = port == 0 ? impl_->serial_watch : impl_->console_watch;
+    sink = [&watch, inner = std::move(sink)](std::span<const std::byte> bytes) {
+      if (inner) inner(bytes);
+      watch.feed(bytes);
     };
   }
-  impl_->platform->serial(port).set_sink(std::move(sink));
+  impl_->with_port(port, [&](auto& end) { end.set_sink(std::move(sink)); });
 }
 std::size_t Machine::send_serial_input(unsigned port, std::span<const std::byte> bytes) {
-  return impl_->platform->serial(port).send(bytes);
+  std::size_t taken = 0;
+  impl_->with_port(port, [&](auto& end) { taken = end.send(bytes); });
+  return taken;
 }
 void Machine::send_serial_break(unsigned port) {
-  impl_->platform->serial(port).uart().receive_break();
+  if (port != kVirtioConsole) impl_->platform->serial(port).uart().receive_break();
 }
 void Machine::set_serial_input_space(unsigned port, std::function<void()> on_input_space) {
-  impl_->platform->serial(port).set_on_space(std::move(on_input_space));
+  impl_->with_port(port, [&](auto& end) { end.set_on_space(std::move(on_input_space)); });
+}
+bool Machine::set_console_size(std::uint16_t columns, std::uint16_t rows) {
+  devices::virtio::Console* const console = impl_->platform->pci_devices().console();
+  if (console != nullptr) console->set_size(columns, rows);
+  return console != nullptr;
 }
 
 void Machine::while_stopped(std::function<void()> work) {

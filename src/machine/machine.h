@@ -35,6 +35,8 @@ struct Outcome {
 };
 
 inline constexpr unsigned kSerialPorts = 4;
+/// The virtio console of machines that have one, as one more port.
+inline constexpr unsigned kVirtioConsole = kSerialPorts;
 
 /// A whole system VM: memory, processors, devices and the threads that run them. The only place where the rooms are
 /// wired together.
@@ -71,15 +73,18 @@ class Machine {
   /// Ends run() with Outcome::Stopped.
   void stop();
 
-  // --- Serial ports: 0 is COM1 ---
+  // --- Serial ports, 0 being COM1, and the virtio console ---
   /// Where a port's output goes; called in vCPU threads, one call at a time per port. Set before run().
   void set_serial_output(unsigned port, std::function<void(std::span<const std::byte>)> sink);
   /// Queues input; returns how many bytes were taken (a full queue takes fewer: try again after `on_input_space`).
   std::size_t send_serial_input(unsigned port, std::span<const std::byte> bytes);
-  /// A break condition, after which the guest finds a null byte; lost when the port has no room.
+  /// A break condition, after which the guest finds a null byte; lost when the port has no room. A virtio console has
+  /// none.
   void send_serial_break(unsigned port);
   /// Called, in a vCPU thread, when a port that refused bytes has room again. Set before run().
   void set_serial_input_space(unsigned port, std::function<void()> on_input_space);
+  /// Tells the guest how large the terminal is that shows the virtio console; false when it has none.
+  bool set_console_size(std::uint16_t columns, std::uint16_t rows);
 
   // --- Saving ---
   /// Has `work` called in the owner's thread while all processors and devices stand still; never, if the machine ends

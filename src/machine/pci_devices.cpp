@@ -66,6 +66,11 @@ Result<void> PciDevices::create(const MachineConfig& config, memory::GuestMemory
   }
   if (Result<void> added = add_networks(config, memory); !added) return added;
   if (Result<void> added = add_vsock(config, memory); !added) return added;
+  if (config.virtio_console) {
+    auto console = std::make_unique<virtio::Console>("console", memory);
+    console_ = console.get();
+    all_.push_back(std::move(console));
+  }
   if (Result<void> added = add_disks(config, memory); !added) return added;
   for (const ShareConfig& share : config.shares) {
     all_.push_back(std::make_unique<virtio::FileSystem>(

@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "devices/virtio/balloon.h"
+#include "devices/virtio/console.h"
 #include "devices/virtio/device.h"
 #include "machine/config.h"
 #include "memory/guest_memory.h"
@@ -27,6 +28,7 @@ class PciDevices {
   const std::vector<std::unique_ptr<devices::virtio::Device>>& all() const { return all_; }
   /// nullptr when there is none.
   devices::virtio::Balloon* balloon() const { return balloon_; }
+  devices::virtio::Console* console() const { return console_; }
   /// As configured.
   const std::vector<storage::Disk*>& disks() const { return disks_; }
 
@@ -40,6 +42,7 @@ class PciDevices {
   std::unique_ptr<net::Reactor> reactor_;  ///< where a device needs one
   std::vector<std::unique_ptr<devices::virtio::Device>> all_;
   devices::virtio::Balloon* balloon_ = nullptr;
+  devices::virtio::Console* console_ = nullptr;
   std::vector<storage::Disk*> disks_;
 };
 

@@ -192,6 +192,7 @@ void Platform::resume_devices() {
 void Platform::reset(bus::ResetKind kind) {
   for (bus::Device* device : devices_) device->reset(kind);
   for (const auto& port : serial_) port->drop_input();
+  if (pci_devices_.console() != nullptr) pci_devices_.console()->drop_input();
 }
 
 void Platform::flush() {

@@ -36,6 +36,7 @@ Manifest describe_machine(const machine::MachineConfig& config) {
   manifest.cpus = config.cpus;
   manifest.memory_bytes = config.memory_bytes;
   manifest.balloon = config.balloon;
+  manifest.console = config.virtio_console;
   manifest.vsock = config.vsock_listener != nullptr;
   manifest.no_reboot = config.no_reboot;
   manifest.kernel = absolute(config.kernel.path);
@@ -51,6 +52,7 @@ Result<machine::MachineConfig> config_of(const Manifest& manifest) {
   config.cpus = manifest.cpus;
   config.memory_bytes = manifest.memory_bytes;
   config.balloon = manifest.balloon;
+  config.virtio_console = manifest.console;
   config.no_reboot = manifest.no_reboot;
   config.kernel.path = manifest.kernel;
   for (const std::string& path : manifest.initrds) config.initrds.push_back({path, {}, {}});

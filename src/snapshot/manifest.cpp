@@ -204,6 +204,7 @@ json to_json(const Manifest& manifest) {
             {"layers", std::move(layers)},
             {"stored_bytes", manifest.stored_bytes}};
   if (!manifest.disks.empty()) body["disks"] = disks_to_json(manifest.disks);
+  if (manifest.console) body["console"] = true;
   return body;
 }
 
@@ -226,6 +227,7 @@ Manifest from_json(Reader& reader) {
   manifest.memory_bytes = reader.number("memory_bytes", kMostMemory);
   if (manifest.memory_bytes % memory::kPageSize != 0) reader.fail("its memory is no whole number of pages");
   reader.flags({{"balloon", &manifest.balloon}, {"vsock", &manifest.vsock}, {"no_reboot", &manifest.no_reboot}});
+  if (reader.has("console")) reader.flags({{"console", &manifest.console}});
   manifest.initrds = reader.texts("initrds");
   for (const json& network : reader.list("networks")) manifest.networks.push_back(read_network(network, reader));
   if (reader.has("disks")) {

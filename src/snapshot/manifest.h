@@ -54,6 +54,7 @@ struct Manifest {
   std::uint64_t memory_bytes = 0;
   bool balloon = false;
   bool vsock = false;
+  bool console = false;  ///< a virtio console
   bool no_reboot = false;
   std::string kernel{};
   std::vector<std::string> initrds{};

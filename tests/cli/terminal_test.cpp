@@ -66,7 +66,10 @@ TEST(TerminalMode, APipeHasNone) {
 }
 
 TEST_F(TerminalTest, KnowsItsSize) {
-  EXPECT_EQ(terminal_size(terminal_.get()), "91x33");
+  const auto size = terminal_size(terminal_.get());
+  ASSERT_TRUE(size);
+  EXPECT_EQ(size->columns, 91);
+  EXPECT_EQ(size->rows, 33);
 }
 
 }  // namespace

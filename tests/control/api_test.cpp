@@ -55,6 +55,13 @@ TEST(Api, Acts) {
   EXPECT_EQ(vm.asked, "cad power kill ");
 }
 
+TEST(Api, TellsTheConsoleItsSize) {
+  FakeVm vm;
+  EXPECT_EQ(ask(vm, "PUT", "/console/size", R"({"columns":80,"rows":24})").status, 204);
+  EXPECT_EQ(vm.asked, "80x24 ");
+  EXPECT_THAT(ask(vm, "PUT", "/console/size", R"({"columns":0,"rows":0})").body, HasSubstr("--console virtio"));
+}
+
 TEST(Api, SetsTheBalloonsTarget) {
   FakeVm vm;
   EXPECT_EQ(ask(vm, "PATCH", "/balloon", R"({"amount_mib":64})").status, 204);
@@ -95,6 +102,8 @@ TEST(Api, AnswersMistakesWithAFaultMessage) {
       {400, "PATCH", "/balloon", R"({"amount_mib":1e30})"},
       {400, "PATCH", "/balloon", R"({"amount_mib":99999999999})"},
       {400, "PATCH", "/balloon", "{}"},
+      {400, "PUT", "/console/size", R"({"columns":80})"},
+      {400, "PUT", "/console/size", R"({"columns":80,"rows":65536})"},
       {400, "PUT", "/snapshot/create", ""},
       {400, "PUT", "/snapshot/create", "{}"},
       {400, "PUT", "/snapshot/create", R"({"tag":7})"},

@@ -30,6 +30,10 @@ class FakeVm : public control::Vm {
   void press_power_button() override { asked += "power "; }
   void send_ctrl_alt_del() override { asked += "cad "; }
   void send_break() override { asked += "break "; }
+  bool set_console_size(std::uint16_t columns, std::uint16_t rows) override {
+    asked += std::to_string(columns) + "x" + std::to_string(rows) + " ";
+    return columns != 0;
+  }
   bool set_balloon(std::uint64_t bytes) override {
     asked += "balloon:" + std::to_string(bytes) + " ";
     return has_balloon;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include "base/log.h"
 #include "devices/virtio/balloon.h"
 #include "devices/virtio/block.h"
+#include "devices/virtio/console.h"
 #include "devices/virtio/driver.h"
 #include "devices/virtio/entropy.h"
 #include "devices/virtio/network.h"
@@ -23,6 +25,9 @@ using namespace devices::virtio;
 using test::VirtioDriver;
 
 namespace {
+
+/// What was printed, read once.
+volatile std::byte touched;
 
 class Disk : public storage::BlockDevice {
  public:
@@ -61,7 +66,7 @@ class Wire : public net::Backend {
 
 std::unique_ptr<Device> make_device(unsigned kind, net::Reactor& reactor, memory::GuestMemory& memory,
                                     unsigned& queues) {
-  switch (kind % 5) {
+  switch (kind % 6) {
     case 0:
       queues = 1;
       return std::make_unique<Entropy>("fuzz", memory);
@@ -74,9 +79,20 @@ std::unique_ptr<Device> make_device(unsigned kind, net::Reactor& reactor, memory
     case 3:
       queues = 5;
       return std::make_unique<Balloon>("fuzz", memory);
-    default:
+    case 4:
       queues = 3;
       return std::make_unique<Vsock>(Vsock::Config{.name = "fuzz", .listener = {}, .connect = {}}, reactor, memory);
+    default: {
+      queues = 2;
+      auto console = std::make_unique<Console>("fuzz", memory);
+      console->set_sink([](std::span<const std::byte> bytes) {
+        for (const std::byte byte : bytes) touched = touched ^ byte;
+      });
+      const std::array<std::byte, 100> input{};
+      console->send(input);
+      console->set_size(80, 24);
+      return console;
+    }
   }
 }
 

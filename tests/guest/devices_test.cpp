@@ -73,6 +73,21 @@ TEST_F(Devices, ADirectoryIsShared) {
   EXPECT_EQ(std::filesystem::file_size(directory / "d/made"), 1'288'895U);
 }
 
+TEST_F(Devices, AVirtioConsoleIsOneAsWell) {
+  DoppelProcess machine({"run", "--name", "devices-console", "--console", "virtio"});
+  ASSERT_TRUE(machine.expect("Leaving this shell")) << machine.output() << machine.errors();
+  // More than the guest has buffers for at once, and than it prints at once.
+  std::string numbers;
+  for (int i = 0; i < 2000; ++i) numbers += std::to_string(i) + "\n";
+  machine.send("tty; cat >/tmp/numbers <<end\n" + numbers +
+               "end\nmd5sum </tmp/numbers; cat /tmp/numbers; echo ended\n");
+  EXPECT_TRUE(machine.expect("/dev/hvc0")) << machine.output();
+  EXPECT_TRUE(machine.expect("947d0c736c7b8174e585ab10ef2556c9")) << machine.output();
+  EXPECT_TRUE(machine.expect("1998\r\n1999\r\nended")) << machine.output();
+  machine.send("poweroff\n");
+  EXPECT_EQ(machine.wait(), 0) << machine.errors();
+}
+
 TEST_F(Devices, ExecAndCpReachARunningGuest) {
   DoppelProcess machine({"run", "--name", "devices-exec", "--net", "none"});
   ASSERT_TRUE(machine.expect("# ")) << machine.output() << machine.errors();
