@@ -81,6 +81,8 @@ bool deliver_pending(Cpu& cpu) {
   const bool ss_shadow = state.ss_shadow, sti_shadow = state.sti_shadow || ss_shadow;
   state.ss_shadow = state.sti_shadow = false;
   bool held = false;
+  // Of the traps behind a load of SS the single step is not put off but lost (SDM vol. 3, 17.3.1.4).
+  if (ss_shadow) state.pending_debug &= ~kDr6Bs;
   if (state.pending_debug != 0) {
     if (ss_shadow) {
       held = true;
