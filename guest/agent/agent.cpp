@@ -1,6 +1,6 @@
-// The agent in the guest: serves `doppel exec` and `doppel cp` over vsock. One process listens; each connection gets
-// one of its own, which starts the command and carries its bytes. Linked statically, so that it runs on any
-// distribution.
+// The agent in the guest: serves `doppel exec` and `doppel cp` over vsock; `doppel-agent connect PORT` instead connects
+// its input and output to a port of the host. One process listens; each connection gets one of its own, which starts
+// the command and carries its bytes. Linked statically, so that it runs on any distribution.
 
 #include <dirent.h>
 #include <errno.h>
@@ -373,10 +373,38 @@ void serve(int connection) {
   send_message(connection, Kind::Exit, &code, sizeof code);
 }
 
-}  // namespace
+// Carries bytes between standard input and output and the host's port, until the host has no more.
+int connect_host(const char* text) {
+  char* end = nullptr;
+  const unsigned long port = strtoul(text, &end, 10);
+  sockaddr_vm address{};
+  address.svm_family = AF_VSOCK;
+  address.svm_cid = VMADDR_CID_HOST;
+  address.svm_port = static_cast<unsigned>(port);
+  const int host = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (*text == 0 || *end != 0 || host < 0 ||
+      connect(host, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    fprintf(stderr, "doppel-agent: cannot connect to the host's port %s: %s\n", text, strerror(errno));
+    return 1;
+  }
+  static char bytes[65536];
+  pollfd from[2] = {{host, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
+  for (;;) {
+    if (poll(from, 2, -1) < 0) continue;
+    if (from[0].revents != 0) {
+      const ssize_t got = read(host, bytes, sizeof bytes);
+      if (got <= 0 || !write_all(STDOUT_FILENO, bytes, static_cast<size_t>(got))) return got == 0 ? 0 : 1;
+    }
+    if (from[1].revents != 0) {
+      const ssize_t got = read(STDIN_FILENO, bytes, sizeof bytes);
+      if (got > 0 && write_all(host, bytes, static_cast<size_t>(got))) continue;
+      shutdown(host, SHUT_WR);
+      from[1].fd = -1;
+    }
+  }
+}
 
-int main() {
-  signal(SIGPIPE, SIG_IGN);
+int serve_all() {
   const int listener = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_vm address{};
   address.svm_family = AF_VSOCK;
@@ -401,4 +429,14 @@ int main() {
     }
     close(connection);
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);
+  if (argc == 1) return serve_all();
+  if (argc == 3 && strcmp(argv[1], "connect") == 0) return connect_host(argv[2]);
+  fprintf(stderr, "usage: doppel-agent [connect PORT]\n");
+  return 2;
 }

@@ -30,6 +30,7 @@
 #include "cli/session.h"
 #include "cli/warm_pool.h"
 #include "control/unix_socket.h"
+#include "control/vsock_connector.h"
 #include "debug/gdb_server.h"
 #include "debug/machine_target.h"
 #include "jail/jail.h"
@@ -142,6 +143,11 @@ Result<std::optional<Guardian>> start_guardian(const std::optional<TerminalMode>
   return std::optional<Guardian>(*std::move(guardian));
 }
 
+/// What connects the guest to the host's sockets, where a machine in its jail finds none.
+Result<Guardian> start_connector(const control::VmPaths& paths) {
+  return Guardian::start([] {}, -1, [paths](int socket) { control::serve_vsock_connector(socket, paths); });
+}
+
 jail::Needs jail_needs(const RunOptions& options, const machine::MachineConfig& config) {
   jail::Needs needs = jail::Needs::Machine;
   if (!options.gdb.empty()) needs = needs | jail::Needs::Debugger;
@@ -213,6 +219,7 @@ int run_machine(const RunOptions& options, Start start, const Hooks& hooks) {
   if (*guardian) prepared->release();
 
   std::optional<control::Registration> registration;
+  std::optional<Guardian> connector;
   std::optional<Endpoints> endpoints;
   if (runtime) {
     Result<control::Registration> claimed = control::Registry(*runtime).claim(options.name);
@@ -226,6 +233,10 @@ int run_machine(const RunOptions& options, Start start, const Hooks& hooks) {
       Result<UniqueFd> vsock = control::listen_unix(registration->paths().vsock_socket());
       if (!vsock) return fail(exit_status::kHostFailure, vsock.error());
       config.vsock_listener = std::make_shared<UniqueFd>(*std::move(vsock));
+      Result<Guardian> started = start_connector(registration->paths());
+      if (!started) return fail(exit_status::kHostFailure, started.error());
+      connector.emplace(*std::move(started));
+      config.vsock_connect = control::VsockConnector(connector->socket());
     }
   } else if (options.detach || !options.name.empty()) {
     return fail(exit_status::kHostFailure, runtime.error());

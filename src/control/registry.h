@@ -25,6 +25,8 @@ struct VmPaths {
   std::string console_socket() const { return directory + "/console.sock"; }
   /// Leads to the guest's vsock ports.
   std::string vsock_socket() const { return directory + "/vsock.sock"; }
+  /// Where a program of the host listens for the guest's connections to that port of the host.
+  std::string vsock_socket(std::uint32_t host_port) const { return vsock_socket() + "_" + std::to_string(host_port); }
   std::string console_log() const { return directory + "/console.log"; }
   /// The other half of the console's log (console_log.h).
   std::string other_console_log() const { return directory + "/console.log.1"; }

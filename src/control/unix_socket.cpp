@@ -56,10 +56,10 @@ Result<UniqueFd> listen_unix(const std::string& path) {
   return fd;
 }
 
-Result<UniqueFd> connect_unix(const std::string& path) {
+Result<UniqueFd> connect_unix(const std::string& path, int flags) {
   Result<Address> address = make_address(path);
   if (!address) return address.error();
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
   if (!fd.valid()) return system_error("cannot create a socket");
   if (::connect(fd.get(), generic(*address), sizeof(sockaddr_un)) != 0)
     return system_error("cannot connect to " + path);

@@ -2,12 +2,20 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
 
+#include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
+#include <thread>
 
+#include "base/fd.h"
 #include "base/temporary_directory.h"
+#include "control/unix_socket.h"
 #include "guest/doppel_process.h"
 
 namespace doppel::test {
@@ -25,6 +33,22 @@ class Devices : public testing::Test {
   }
   TemporaryDirectory directory;
   const std::string disk = directory.path() + "/disk.raw";
+};
+
+/// $XDG_RUNTIME_DIR, while it lasts.
+class RuntimeDirectory {
+ public:
+  explicit RuntimeDirectory(const std::string& path) {
+    if (const char* const before = std::getenv(kName); before != nullptr) before_ = before;
+    ::setenv(kName, path.c_str(), 1);
+  }
+  ~RuntimeDirectory() { before_ ? ::setenv(kName, before_->c_str(), 1) : ::unsetenv(kName); }
+  RuntimeDirectory(const RuntimeDirectory&) = delete;
+  RuntimeDirectory& operator=(const RuntimeDirectory&) = delete;
+
+ private:
+  static constexpr const char* kName = "XDG_RUNTIME_DIR";
+  std::optional<std::string> before_;
 };
 
 TEST_F(Devices, ADiskKeepsWhatTheGuestWrites) {
@@ -84,6 +108,42 @@ TEST_F(Devices, AVirtioConsoleIsOneAsWell) {
   EXPECT_TRUE(machine.expect("/dev/hvc0")) << machine.output();
   EXPECT_TRUE(machine.expect("947d0c736c7b8174e585ab10ef2556c9")) << machine.output();
   EXPECT_TRUE(machine.expect("1998\r\n1999\r\nended")) << machine.output();
+  machine.send("poweroff\n");
+  EXPECT_EQ(machine.wait(), 0) << machine.errors();
+}
+
+TEST_F(Devices, TheGuestConnectsToTheHost) {
+  // What it speaks to must be where the machine's own sockets are.
+  const RuntimeDirectory runtime(directory.path());
+  DoppelProcess machine({"run", "--name", "devices-vsock"});
+  ASSERT_TRUE(machine.expect("# ")) << machine.output() << machine.errors();
+  const RunResult refused = run_doppel({"exec", "devices-vsock", "doppel-agent", "connect", "9"});
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_THAT(refused.errors, HasSubstr("port 9: "));
+
+  const std::string path = directory.path() + "/doppel/devices-vsock/vsock.sock_700";
+  const Result<UniqueFd> listener = control::listen_unix(path);
+  ASSERT_TRUE(listener) << listener.error().message;
+  constexpr std::size_t kMuch = 3'000'000;
+  std::string heard;
+  std::thread host([&] {
+    pollfd poll{listener->get(), POLLIN, 0};
+    ::poll(&poll, 1, -1);
+    const UniqueFd guest(::accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
+    // The host is the first to speak, and the last.
+    EXPECT_TRUE(write_all(guest.get(), std::as_bytes(std::span("welcome\n", 8))));
+    std::array<char, 65536> buffer{};
+    for (ssize_t got = 0; (got = ::read(guest.get(), buffer.data(), buffer.size())) > 0;) {
+      heard.append(buffer.data(), static_cast<std::size_t>(got));
+    }
+    EXPECT_TRUE(write_all(guest.get(), std::as_bytes(std::span{heard})));
+  });
+  const std::string much(kMuch, 'x');
+  const RunResult spoken = run_doppel({"exec", "-i", "devices-vsock", "doppel-agent", "connect", "700"}, much);
+  host.join();
+  EXPECT_EQ(spoken.status, 0) << spoken.errors;
+  EXPECT_EQ(heard.size(), kMuch);
+  EXPECT_TRUE(spoken.output == "welcome\n" + much) << spoken.output.size();
   machine.send("poweroff\n");
   EXPECT_EQ(machine.wait(), 0) << machine.errors();
 }

@@ -141,8 +141,10 @@ void Vsock::handle_request(const Key& key, const VsockHeader& header) {
   auto connection = std::make_unique<VsockConnection>(std::move(fd), VsockConnection::State::Established);
   connection->note_credit(header);
   watch(key, *connection);
-  connections_.emplace(key, std::move(connection));
+  VsockConnection& added = *connections_.emplace(key, std::move(connection)).first->second;
   send_control(key, VsockOperation::Response);
+  // The host may be the first to speak.
+  update(key, added);
 }
 
 void Vsock::handle_established(const Key& key, VsockConnection& connection, const VsockHeader& header,

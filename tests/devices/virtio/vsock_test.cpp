@@ -161,6 +161,15 @@ TEST_F(VirtioVsock, TheGuestsConnectionGoesWhereTheHostSays) {
   EXPECT_EQ(end.flags, kShutdownSend | kShutdownReceive);
 }
 
+TEST_F(VirtioVsock, TheHostMaySpeakFirst) {
+  send(VsockOperation::Request, 5000);
+  EXPECT_EQ(operation(receive()), VsockOperation::Response);
+  ASSERT_TRUE(write_all(host_end.get(), std::as_bytes(std::span("hello", 5))));
+  std::string data;
+  EXPECT_EQ(operation(receive(&data)), VsockOperation::ReadWrite);
+  EXPECT_EQ(data, "hello");
+}
+
 TEST_F(VirtioVsock, DataBeyondTheCreditEndsTheConnection) {
   send(VsockOperation::Request, 5000);
   EXPECT_EQ(operation(receive()), VsockOperation::Response);
