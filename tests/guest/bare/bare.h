@@ -98,6 +98,7 @@ void test_exceptions(void);
 void test_code_writing(void);
 void test_code_reading(void);
 void test_strings(void);
+void test_strings_interrupted(void);
 void test_interrupts(void);
 void test_selectors(void);
 void test_gates(void);

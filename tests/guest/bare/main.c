@@ -145,6 +145,7 @@ void main(void) {
                  {"paging", test_paging, 1},
                  {"code-writing", test_code_writing, 1},
                  {"strings", test_strings, 1},
+                 {"strings-interrupted", test_strings_interrupted, 1},
                  {"interrupts", test_interrupts, 1},
                  {"selectors", test_selectors, 1},
                  {"gates", test_gates, 1},
