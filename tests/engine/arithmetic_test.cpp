@@ -8,10 +8,8 @@ namespace r = asmjit::x86;
 using Assembler = asmjit::x86::Assembler;
 using namespace x86::rflags;  // NOLINT(google-build-using-namespace): CF, ZF … are what these tests are about
 
-class ArithmeticTest : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class ArithmeticTest : public OnEachEngine {
  protected:
-  ArithmeticTest() : GuestProgram(GetParam()) {}
-
   std::uint64_t& rax() { return state.gpr[x86::kRax]; }
   std::uint64_t& rcx() { return state.gpr[x86::kRcx]; }
   std::uint64_t& rdx() { return state.gpr[x86::kRdx]; }

@@ -11,10 +11,8 @@ using asmjit::Label;
 using asmjit::x86::Assembler;
 using x86::Attention;
 
-class AttentionTest : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class AttentionTest : public OnEachEngine {
  protected:
-  AttentionTest() : GuestProgram(GetParam()) {}
-
   static constexpr unsigned kInterrupts = 20;
   PostedInterrupts interrupts_;
 

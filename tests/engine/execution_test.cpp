@@ -9,10 +9,8 @@ using Assembler = asmjit::x86::Assembler;
 using asmjit::Label;
 using x86::Attention;
 
-class ExecutionTest : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class ExecutionTest : public OnEachEngine {
  protected:
-  ExecutionTest() : GuestProgram(GetParam()) {}
-
   std::uint64_t& gpr(x86::Gpr reg) { return state.gpr[reg]; }
   static constexpr std::uint64_t kPd = 0x3000, kPt = 0x6000;
 

@@ -52,6 +52,12 @@ class GuestProgram : public x86::test::CpuTest {
     state.rip = kCodeAddress;
     return run();
   }
+  /// Runs the code that begins at `address` until the processor halts; the exception that led there, if one did.
+  std::optional<unsigned> exception_of(std::uint64_t address) {
+    state.rip = address;
+    EXPECT_EQ(run(), ExitReason::Halted);
+    return exception();
+  }
   /// The exception that ended the program, if one did.
   std::optional<unsigned> exception() const {
     if (state.rip <= kHandlers || state.rip > kHandlers + 256 * kHandlerSize) return std::nullopt;
@@ -69,6 +75,12 @@ class GuestProgram : public x86::test::CpuTest {
     install_handlers(memory, made);
     return made;
   }
+};
+
+/// The same once for each engine; DOPPEL_TEST_ON_EACH_ENGINE() instantiates it.
+class OnEachEngine : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+ protected:
+  OnEachEngine() : GuestProgram(GetParam()) {}
 };
 
 }  // namespace doppel::engine::test

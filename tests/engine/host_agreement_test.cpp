@@ -42,10 +42,8 @@ void on_trap(int, siginfo_t*, void* context) {
 constexpr std::uint64_t kStatus = x86::rflags::kStatus;
 constexpr int kNoTrap = -1;
 
-class HostAgreement : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class HostAgreement : public OnEachEngine {
  protected:
-  HostAgreement() : GuestProgram(GetParam()) {}
-
   void SetUp() override {
     map(kNativeState, sizeof(NativeState));
     map(kNativeCode, 4096);

@@ -10,10 +10,8 @@ namespace {
 namespace r = asmjit::x86;
 using Assembler = asmjit::x86::Assembler;
 
-class ProcessorsTest : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class ProcessorsTest : public OnEachEngine {
  protected:
-  ProcessorsTest() : GuestProgram(GetParam()) {}
-
   static constexpr unsigned kProcessors = 3;
 
   struct Processor {

@@ -8,9 +8,9 @@ namespace r = asmjit::x86;
 using asmjit::Label;
 using asmjit::x86::Assembler;
 
-class RemappedCode : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class RemappedCode : public OnEachEngine {
  protected:
-  RemappedCode() : GuestProgram(GetParam()) {
+  RemappedCode() {
     poke_physical<std::uint64_t>(kPdpt + 8, kPd | kPresentWritable);
     poke_physical<std::uint64_t>(kPd, kPt | kPresentWritable);
     map(kFirst, kFirstFrame);

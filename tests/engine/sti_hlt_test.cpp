@@ -12,9 +12,9 @@ using asmjit::Label;
 using asmjit::x86::Assembler;
 using x86::Attention;
 
-class StiHlt : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class StiHlt : public OnEachEngine {
  protected:
-  StiHlt() : GuestProgram(GetParam()) {
+  StiHlt() {
     vcpu.reset();  // one processor at a time to an Attention
     vcpu = engine->create_vcpu({memory, interrupts_, clock, cpuid, attention});
   }

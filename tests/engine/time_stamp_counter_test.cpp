@@ -7,9 +7,9 @@ namespace {
 namespace r = asmjit::x86;
 using asmjit::x86::Assembler;
 
-class TimeStampCounter : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class TimeStampCounter : public OnEachEngine {
  protected:
-  TimeStampCounter() : GuestProgram(GetParam()) {
+  TimeStampCounter() {
     clock.resume();
     while (time::host_tsc_is_clock() && !clock.line().now()) clock.now();
   }

@@ -75,10 +75,7 @@ x86::Segment start_segment(std::uint16_t selector) {
 }  // namespace
 
 GuestProcessor::GuestProcessor(std::unique_ptr<engine::Engine> engine)
-    : memory_(memory::GuestMemory::create(16 << 20).value()),
-      engine_(std::move(engine)),
-      vcpu_(engine_->create_vcpu({*memory_, io_, clock_, cpuid_, attention_})),
-      data_(reinterpret_cast<std::uint8_t*>(memory_->page(kData))) {
+    : LoneProcessor(std::move(engine), 16 << 20), data_(reinterpret_cast<std::uint8_t*>(memory_->page(kData))) {
   build_tables();
   using namespace x86;
   base_.reset(false, true);

@@ -3,15 +3,14 @@
 #include <memory>
 #include <span>
 
-#include "engine/engine.h"
+#include "engine/lone_processor.h"
 #include "fuzz_isa/case.h"
-#include "x86/fake_platform.h"
 
 namespace doppel::fuzz_isa {
 
 /// An engine's processor in the surroundings that Linux gives a program: user pages where NativeProcessor has its own,
 /// Linux's selectors, and handlers at CPL 0 that halt.
-class GuestProcessor {
+class GuestProcessor : engine::test::LoneProcessor {
  public:
   explicit GuestProcessor(std::unique_ptr<engine::Engine> engine);
 
@@ -28,15 +27,7 @@ class GuestProcessor {
  private:
   void build_tables();
 
-  std::unique_ptr<memory::GuestMemory> memory_;
-  x86::test::FakeIo io_;
-  time::VmClock clock_;
-  x86::CpuidModel cpuid_ = x86::CpuidModel::for_host(1);
-  x86::Attention attention_;
-  std::unique_ptr<engine::Engine> engine_;
-  std::unique_ptr<engine::VcpuRunner> vcpu_;
   x86::CpuState base_;
-  x86::CpuState state_;
   Memory template_{};
   bool dirty_ = true;  ///< the last case has changed memory
   std::uint8_t* data_;

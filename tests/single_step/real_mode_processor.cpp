@@ -45,10 +45,7 @@ std::uint32_t undefined_flags(const Vector& vector) {
 }  // namespace
 
 RealModeProcessor::RealModeProcessor(std::unique_ptr<engine::Engine> engine, std::uint32_t address_mask)
-    : memory_(memory::GuestMemory::create(kRamSize).value()),
-      engine_(std::move(engine)),
-      vcpu_(engine_->create_vcpu({*memory_, io_, clock_, cpuid_, attention_})),
-      address_mask_(address_mask) {
+    : LoneProcessor(std::move(engine), kRamSize), address_mask_(address_mask) {
   engine::DebugRequest steps;
   steps.single_step = true;
   vcpu_->set_debug(steps);

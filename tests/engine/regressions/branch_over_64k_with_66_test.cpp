@@ -5,9 +5,9 @@
 namespace doppel::engine::test {
 namespace {
 
-class BranchOver64kWith66 : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class BranchOver64kWith66 : public OnEachEngine {
  protected:
-  BranchOver64kWith66() : GuestProgram(GetParam()) {
+  BranchOver64kWith66() {
     // A 16-bit code segment without a limit, in compatibility mode.
     state.seg(SegReg::Cs).attributes &= ~(Segment::kL | Segment::kDb);
   }

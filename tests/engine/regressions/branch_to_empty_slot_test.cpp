@@ -5,10 +5,8 @@
 namespace doppel::engine::test {
 namespace {
 
-class BranchToEmptySlot : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class BranchToEmptySlot : public OnEachEngine {
  protected:
-  BranchToEmptySlot() : GuestProgram(GetParam()) {}
-
   void expect_gp_of_branch_to(std::uint64_t target) {
     place(kCodeAddress, {0xFF, 0xE0, 0xF4});  // jmp rax
     state.gpr[x86::kRax] = target;

@@ -5,10 +5,8 @@
 namespace doppel::engine::test {
 namespace {
 
-class BranchToNowhere : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class BranchToNowhere : public OnEachEngine {
  protected:
-  BranchToNowhere() : GuestProgram(GetParam()) {}
-
   static constexpr std::uint64_t kBelowGap = 0x7FFF'FFFF'F000;  ///< the last page of the lower half
   static constexpr std::uint64_t kFrame = 6 * 8;                ///< what the handler finds on the stack
   static constexpr std::uint64_t kGlobal = bit(8);

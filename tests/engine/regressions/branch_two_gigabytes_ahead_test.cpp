@@ -5,9 +5,9 @@
 namespace doppel::engine::test {
 namespace {
 
-class BranchTwoGigabytesAhead : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class BranchTwoGigabytesAhead : public OnEachEngine {
  protected:
-  BranchTwoGigabytesAhead() : GuestProgram(GetParam()) {
+  BranchTwoGigabytesAhead() {
     // User code in the page's end, and a stack for the handlers.
     constexpr std::uint64_t kPml4 = 0x1000, kPdpt = 0x2000, kPd = 0x3000, kUser = 4, kTss = 0x7000;
     for (const std::uint64_t entry : {kPml4, kPdpt}) poke_physical(entry, peek_physical<std::uint64_t>(entry) | kUser);

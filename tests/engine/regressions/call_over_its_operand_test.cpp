@@ -5,10 +5,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class CallOverItsOperand : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  CallOverItsOperand() : GuestProgram(GetParam()) {}
-};
+class CallOverItsOperand : public OnEachEngine {};
 
 TEST_P(CallOverItsOperand, RaisesGp) {
   place(kCodeAddress, {0xFF, 0x54, 0x24, 0xF8, 0xF4});  // call [rsp - 8]

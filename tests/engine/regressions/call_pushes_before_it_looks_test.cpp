@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class CallPushesBeforeItLooks : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  CallPushesBeforeItLooks() : GuestProgram(GetParam()) {}
-};
+class CallPushesBeforeItLooks : public OnEachEngine {};
 
 TEST_P(CallPushesBeforeItLooks, RaisesTheStacksFault) {
   constexpr unsigned kPf = x86::vector::kPf;

@@ -4,10 +4,8 @@
 namespace doppel::engine::test {
 namespace {
 
-class CodeLimitBeforePageFault : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class CodeLimitBeforePageFault : public OnEachEngine {
  protected:
-  CodeLimitBeforePageFault() : GuestProgram(GetParam()) {}
-
   /// Compatibility mode, and the last bytes of the memory that is mapped.
   std::optional<unsigned> exception_with_limit(std::uint32_t limit) {
     constexpr std::uint64_t kPd = 0x3000, kAbsent = 0x40'0000;
@@ -17,9 +15,7 @@ class CodeLimitBeforePageFault : public GuestProgram, public ::testing::WithPara
     cs.attributes |= Segment::kDb;
     cs.limit = limit;
     place(kAbsent - 2, {0x81, 0xC0});  // add eax, …
-    state.rip = kAbsent - 2;
-    EXPECT_EQ(run(), ExitReason::Halted);
-    return exception();
+    return exception_of(kAbsent - 2);
   }
 };
 

@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class Cvtsd2siFromMemory : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  Cvtsd2siFromMemory() : GuestProgram(GetParam()) {}
-};
+class Cvtsd2siFromMemory : public OnEachEngine {};
 
 TEST_P(Cvtsd2siFromMemory, Converts) {
   poke_physical<std::uint64_t>(kDataAddress, 0x4045'0000'0000'0000);  // 42.0

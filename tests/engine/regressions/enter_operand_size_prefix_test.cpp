@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class EnterOperandSizePrefix : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  EnterOperandSizePrefix() : GuestProgram(GetParam()) {}
-};
+class EnterOperandSizePrefix : public OnEachEngine {};
 
 TEST_P(EnterOperandSizePrefix, SetsBp) {
   place(kCodeAddress, {0x66, 0xC8, 0x00, 0x00, 0x00, 0xF4});

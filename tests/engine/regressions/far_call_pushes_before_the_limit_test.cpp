@@ -5,9 +5,9 @@
 namespace doppel::engine::test {
 namespace {
 
-class FarCallPushesBeforeTheLimit : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class FarCallPushesBeforeTheLimit : public OnEachEngine {
  protected:
-  FarCallPushesBeforeTheLimit() : GuestProgram(GetParam()) {
+  FarCallPushesBeforeTheLimit() {
     constexpr std::uint64_t kSmallCode32 = 0x0040'9B00'0000'0FFF;
     poke_physical<std::uint64_t>(kGdtAddress + kSelector, kSmallCode32);
     state.gdtr.limit = kSelector + 7;

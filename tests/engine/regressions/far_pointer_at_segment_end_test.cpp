@@ -4,9 +4,9 @@
 namespace doppel::engine::test {
 namespace {
 
-class FarPointerAtSegmentEnd : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class FarPointerAtSegmentEnd : public OnEachEngine {
  protected:
-  FarPointerAtSegmentEnd() : GuestProgram(GetParam()) {
+  FarPointerAtSegmentEnd() {
     state.reset(false, true);
     Segment& cs = state.seg(SegReg::Cs);
     cs.base = 0x1'0000;

@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class FaultAfterSingleSteppedMovSs : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  FaultAfterSingleSteppedMovSs() : GuestProgram(GetParam()) {}
-};
+class FaultAfterSingleSteppedMovSs : public OnEachEngine {};
 
 TEST_P(FaultAfterSingleSteppedMovSs, IsNotTrapped) {
   constexpr unsigned kUd = x86::vector::kUd;

@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class FcomiUndefined : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  FcomiUndefined() : GuestProgram(GetParam()) {}
-};
+class FcomiUndefined : public OnEachEngine {};
 
 TEST_P(FcomiUndefined, ComparesAndPops) {
   // fldz; fld1; fcomi st0, st1; fucomip st0, st1; hlt

@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class FeniWaitsForNoError : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  FeniWaitsForNoError() : GuestProgram(GetParam()) {}
-};
+class FeniWaitsForNoError : public OnEachEngine {};
 
 TEST_P(FeniWaitsForNoError, DoesNothing) {
   place(kCodeAddress, {0xDB, 0xE0, 0xDB, 0xE1, 0xDB, 0xE4, 0xF4});

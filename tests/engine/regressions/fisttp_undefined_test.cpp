@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class FisttpUndefined : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  FisttpUndefined() : GuestProgram(GetParam()) {}
-};
+class FisttpUndefined : public OnEachEngine {};
 
 TEST_P(FisttpUndefined, Truncates) {
   // fldpi; fisttp dword ptr [kDataAddress]; hlt

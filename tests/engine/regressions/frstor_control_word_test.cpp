@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class FrstorControlWord : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  FrstorControlWord() : GuestProgram(GetParam()) {}
-};
+class FrstorControlWord : public OnEachEngine {};
 
 TEST_P(FrstorControlWord, HasReservedBits) {
   poke_physical<std::uint32_t>(kDataAddress, 0xFFFF'FFFF);

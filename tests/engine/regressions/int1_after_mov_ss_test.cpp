@@ -5,10 +5,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class Int1AfterMovSs : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  Int1AfterMovSs() : GuestProgram(GetParam()) {}
-};
+class Int1AfterMovSs : public OnEachEngine {};
 
 TEST_P(Int1AfterMovSs, TrapsOnce) {
   constexpr std::uint64_t kEnabled = 2, kReadsAndWrites = 3 << 16, kTwoBytes = 1 << 18;

@@ -5,10 +5,8 @@
 namespace doppel::engine::test {
 namespace {
 
-class IretqRipBeforeSs : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class IretqRipBeforeSs : public OnEachEngine {
  protected:
-  IretqRipBeforeSs() : GuestProgram(GetParam()) {}
-
   /// The error code of the #GP that the IRETQ raises.
   std::uint64_t error_code_of_return_to(std::uint64_t rip) {
     constexpr std::uint64_t kFrame = kStackTop - 5 * 8, kCode = 8, kBadStack = 0xD250, kFlags = 2;

@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class LarUndefinedBits : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  LarUndefinedBits() : GuestProgram(GetParam()) {}
-};
+class LarUndefinedBits : public OnEachEngine {};
 
 TEST_P(LarUndefinedBits, AreTheDescriptors) {
   place(kCodeAddress, {0x0F, 0x02, 0xC1, 0xF4});

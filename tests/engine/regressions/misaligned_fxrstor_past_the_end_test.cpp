@@ -5,15 +5,12 @@
 namespace doppel::engine::test {
 namespace {
 
-class MisalignedFxrstorPastTheEnd : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class MisalignedFxrstorPastTheEnd : public OnEachEngine {
  protected:
-  MisalignedFxrstorPastTheEnd() : GuestProgram(GetParam()) {}
-
   std::optional<unsigned> exception_of_fxrstor(std::uint64_t address) {
     state.gpr[x86::kRbp] = address;
     place(kCodeAddress, {0x0F, 0xAE, 0x4D, 0x00});  // fxrstor [rbp]
-    EXPECT_EQ(run(), ExitReason::Halted);
-    return exception();
+    return exception_of(kCodeAddress);
   }
 };
 

@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class MmxConversionError : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  MmxConversionError() : GuestProgram(GetParam()) {}
-};
+class MmxConversionError : public OnEachEngine {};
 
 TEST_P(MmxConversionError, HasEnteredMmx) {
   constexpr unsigned kXm = x86::vector::kXm;

@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class MovsReadsBeforeItWrites : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  MovsReadsBeforeItWrites() : GuestProgram(GetParam()) {}
-};
+class MovsReadsBeforeItWrites : public OnEachEngine {};
 
 TEST_P(MovsReadsBeforeItWrites, RaisesTheSourcesFault) {
   constexpr unsigned kPf = x86::vector::kPf;

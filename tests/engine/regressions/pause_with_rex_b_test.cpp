@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class PauseWithRexB : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  PauseWithRexB() : GuestProgram(GetParam()) {}
-};
+class PauseWithRexB : public OnEachEngine {};
 
 TEST_P(PauseWithRexB, Exchanges) {
   place(kCodeAddress, {0xF3, 0x49, 0x90, 0xF4});

@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class RdgsbaseOperandSizePrefix : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  RdgsbaseOperandSizePrefix() : GuestProgram(GetParam()) {}
-};
+class RdgsbaseOperandSizePrefix : public OnEachEngine {};
 
 TEST_P(RdgsbaseOperandSizePrefix, WritesTheWholeRegister) {
   state.cr4 |= x86::cr4::kFsgsbase;

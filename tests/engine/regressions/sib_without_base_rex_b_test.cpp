@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class SibWithoutBaseRexB : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  SibWithoutBaseRexB() : GuestProgram(GetParam()) {}
-};
+class SibWithoutBaseRexB : public OnEachEngine {};
 
 TEST_P(SibWithoutBaseRexB, HasADisplacementAndNoBase) {
   poke_physical<std::uint32_t>(kDataAddress + 8, 0x1234);

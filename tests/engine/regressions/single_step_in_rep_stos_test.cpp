@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class SingleStepInRepStos : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  SingleStepInRepStos() : GuestProgram(GetParam()) {}
-};
+class SingleStepInRepStos : public OnEachEngine {};
 
 TEST_P(SingleStepInRepStos, TrapsAfterEach) {
   constexpr unsigned kDb = x86::vector::kDb;

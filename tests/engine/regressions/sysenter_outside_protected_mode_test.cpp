@@ -5,11 +5,11 @@
 namespace doppel::engine::test {
 namespace {
 
-class SysenterOutsideProtectedMode : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class SysenterOutsideProtectedMode : public OnEachEngine {
  protected:
   static constexpr std::uint64_t kCode = 0x700, kHandler = 0x600;
 
-  SysenterOutsideProtectedMode() : GuestProgram(GetParam()) {
+  SysenterOutsideProtectedMode() {
     state.efer = 0;
     state.cr4 = 0;
     state.cr0 &= ~(x86::cr0::kPe | x86::cr0::kPg);

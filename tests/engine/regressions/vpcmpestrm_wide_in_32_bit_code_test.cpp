@@ -5,10 +5,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class VpcmpestrmWideIn32BitCode : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  VpcmpestrmWideIn32BitCode() : GuestProgram(GetParam()) {}
-};
+class VpcmpestrmWideIn32BitCode : public OnEachEngine {};
 
 TEST_P(VpcmpestrmWideIn32BitCode, TakesEax) {
   constexpr unsigned kEqualEachWithoutMask = 8;  // bytes, one by one; the result is a mask of bits

@@ -4,10 +4,8 @@
 namespace doppel::engine::test {
 namespace {
 
-class VtestClearsOverflow : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class VtestClearsOverflow : public OnEachEngine {
  protected:
-  VtestClearsOverflow() : GuestProgram(GetParam()) {}
-
   void expect_no_overflow_after(std::initializer_list<unsigned> test) {
     place(kCodeAddress, test);
     place(kCodeAddress + test.size(), {0x0F, 0x40, 0xC1,  // cmovo eax, ecx

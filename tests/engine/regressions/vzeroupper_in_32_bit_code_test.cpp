@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class VzeroupperIn32BitCode : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  VzeroupperIn32BitCode() : GuestProgram(GetParam()) {}
-};
+class VzeroupperIn32BitCode : public OnEachEngine {};
 
 TEST_P(VzeroupperIn32BitCode, LeavesTheUpperEight) {
   place(kCodeAddress, {0xC5, 0xF8, 0x77, 0xF4});

@@ -22,11 +22,11 @@ class FerrInterrupts : public PostedInterrupts {
   x86::Attention& attention_;
 };
 
-class X87ErrorWaitsForIrq13 : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
+class X87ErrorWaitsForIrq13 : public OnEachEngine {
  protected:
   FerrInterrupts interrupts{attention};
 
-  X87ErrorWaitsForIrq13() : GuestProgram(GetParam()) {
+  X87ErrorWaitsForIrq13() {
     vcpu.reset();  // one processor at a time to an Attention
     vcpu = engine->create_vcpu({memory, interrupts, clock, cpuid, attention});
     constexpr std::uint64_t kHandler = kHandlers + PostedInterrupts::kVector * kHandlerSize;

@@ -4,10 +4,7 @@
 namespace doppel::engine::test {
 namespace {
 
-class X87StoreNotMasked : public GuestProgram, public ::testing::WithParamInterface<EngineName> {
- protected:
-  X87StoreNotMasked() : GuestProgram(GetParam()) {}
-};
+class X87StoreNotMasked : public OnEachEngine {};
 
 TEST_P(X87StoreNotMasked, StoresNothing) {
   constexpr std::uint64_t kAcross = kDataAddress + 0xFFE;
