@@ -3,6 +3,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "attempt.h"
+#include "registers.h"
 #include "report.h"
 
 /// What freestanding guests need: faults as values, frames to enter, and memory to map.
@@ -36,11 +38,6 @@ struct Frame user_frame(const void* code);
 /// Memory from 0 on as user code sees it; supervisor code may look as well.
 #define kUserAlias 0x80000000ULL
 
-/// Instructions under a name: CODE(name, "assembly").
-#define CODE(name, text)       \
-  extern const uint8_t name[]; \
-  __asm__(".pushsection .text.code, \"ax\"\n" #name ":\n" text "\n.popsection")
-
 /// A window of 512 pages at kWindow, whose page table is the caller's to write.
 enum { kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 32, kDirty = 64 };
 #define kNoExecute (1ULL << 63)
@@ -50,30 +47,6 @@ static inline void flush(uint64_t linear) {
   __asm__ volatile("invlpg (%0)" : : "r"(linear) : "memory");
 }
 
-static inline uint64_t read_cr0(void) {
-  uint64_t v;
-  __asm__ volatile("mov %%cr0, %0" : "=r"(v));
-  return v;
-}
-static inline void write_cr0(uint64_t v) {
-  __asm__ volatile("mov %0, %%cr0" : : "r"(v) : "memory");
-}
-static inline uint64_t read_cr4(void) {
-  uint64_t v;
-  __asm__ volatile("mov %%cr4, %0" : "=r"(v));
-  return v;
-}
-static inline void write_cr4(uint64_t v) {
-  __asm__ volatile("mov %0, %%cr4" : : "r"(v) : "memory");
-}
-static inline uint64_t read_msr(uint32_t msr) {
-  uint32_t low, high;
-  __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
-  return low | (uint64_t)high << 32;
-}
-static inline void write_msr(uint32_t msr, uint64_t v) {
-  __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
-}
 static inline volatile uint32_t* apic(unsigned reg) {
   return (volatile uint32_t*)(0xFEE00000ULL + reg);
 }
@@ -89,9 +62,6 @@ extern struct Gate idt[256];
 
 /// IDT entries are present unless a test says otherwise.
 void set_gate_present(int vector, bool present);
-
-/// How many processors the machine has.
-unsigned cpu_count(void);
 
 void test_paging(void);
 void test_exceptions(void);

@@ -38,14 +38,6 @@ static struct {
 static volatile uint8_t status;
 static volatile uint16_t* doorbell;
 
-static inline void out32(uint16_t port, uint32_t v) {
-  __asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port));
-}
-static inline uint32_t in32(uint16_t port) {
-  uint32_t v;
-  __asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
-  return v;
-}
 static uint32_t read_configuration(unsigned slot, unsigned reg) {
   out32(0xCF8, 0x80000000U | slot << 11 | (reg & 0xFC));
   return in32(0xCFC) >> 8 * (reg & 3);

@@ -1,4 +1,5 @@
 #include "bare.h"
+#include "suites.h"
 
 extern void enter(const struct Frame*);
 extern const char vectors[];
@@ -9,8 +10,6 @@ struct Gate idt[256];
 static uint8_t supervisor_stack[16384] __attribute__((aligned(16))), user_stack[16384] __attribute__((aligned(16)));
 static uint8_t exception_stack[16384] __attribute__((aligned(16))), spare_stack[16384] __attribute__((aligned(16)));
 
-static void* recovery[5];
-static volatile bool recovering;
 static volatile struct Fault fault;
 struct Frame last_frame;
 void (*on_interrupt)(int vector);
@@ -28,25 +27,14 @@ void on_exception(struct Frame* frame) {
   fault.rip = frame->rip;
   fault.rflags = frame->rflags;
   fault.rsp = frame->rsp;
-  uint64_t cr2;
-  __asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
-  fault.cr2 = cr2;
-  if (!recovering) {
-    check(false, "exception out of turn", frame->vector, frame->rip);
-    finish();
-  }
-  recovering = false;
-  __builtin_longjmp(recovery, 1);
+  fault.cr2 = read_cr2();
+  end_attempt((int)frame->vector, frame->rip);
 }
 
-__attribute__((noinline)) struct Fault attempt(void (*action)(void*), void* argument) {
+struct Fault attempt(void (*action)(void*), void* argument) {
   fault.vector = -1;
   fault.error_code = fault.cr2 = fault.rip = 0;
-  if (__builtin_setjmp(recovery) == 0) {
-    recovering = true;
-    action(argument);
-    recovering = false;
-  } else {
+  if (!comes_to_its_end(action, argument)) {
     __asm__ volatile("mov %0, %%ss; mov %0, %%ds; mov %0, %%es" : : "r"(16));
     __asm__ volatile("pushq $2; popfq");
   }
@@ -111,74 +99,43 @@ static void set_up(void) {
   device_directory[0x1F6] = 0xFEC00000 | 0x9B;  // and the IOAPIC
 }
 
-unsigned cpu_count(void) {
-  uint32_t a = 1, b, c, d;
-  __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
-  return d >> 28 & 1 ? b >> 16 & 0xFF : 1;
-}
-
-static const char* find(const char* text, const char* word) {
-  for (; *text; ++text) {
-    unsigned i = 0;
-    while (word[i] && text[i] == word[i]) ++i;
-    if (word[i] == 0) return text + i;
-  }
-  return 0;
-}
-
-/// Whether the kernel's command line (of PVH's start info) asks for a suite: only=NAME,NAME; without that all run but
-/// the last.
-static bool asked_for(const char* name, bool expressly) {
-  extern uint32_t start_info;
-  const char* const line = (const char*)*(uint64_t*)(uint64_t)(start_info + 24);
-  const char* const names = line ? find(line, "only=") : 0;
-  return names == 0 ? !expressly : find(names, name) != 0;
+static void restore(void) {
+  on_interrupt = 0;
+  on_event = 0;
 }
 
 void main(void) {
   set_up();
-  static const struct {
-    const char* name;
-    void (*run)(void);
-    unsigned cpus;  ///< that it takes; 0: it has to be asked for, since it ends the machine
-  } kSuites[] = {{"exceptions", test_exceptions, 1},
-                 {"paging", test_paging, 1},
-                 {"code-writing", test_code_writing, 1},
-                 {"strings", test_strings, 1},
-                 {"strings-interrupted", test_strings_interrupted, 1},
-                 {"interrupts", test_interrupts, 1},
-                 {"selectors", test_selectors, 1},
-                 {"gates", test_gates, 1},
-                 {"debug", test_debug, 1},
-                 {"syscalls", test_syscalls, 1},
-                 {"double-faults", test_double_faults, 1},
-                 {"priorities", test_priorities, 1},
-                 {"shadows", test_shadows, 1},
-                 {"paging-levels", test_paging_levels, 1},
-                 {"fpu", test_fpu, 1},
-                 {"xstate", test_xstate, 1},
-                 {"ipis", test_ipis, 4},
-                 {"shared-memory", test_shared_memory, 4},
-                 {"code-reading", test_code_reading, 1},
-                 {"apic", test_apic, 1},
-                 {"io-apic", test_io_apic, 1},
-                 {"pic", test_pic, 1},
-                 {"pit", test_pit, 1},
-                 {"rtc", test_rtc, 1},
-                 {"triple-fault-idt", test_triple_fault_idt, 0},
-                 {"triple-fault-gates", test_triple_fault_gates, 0},
-                 {"triple-fault-stacks", test_triple_fault_stacks, 0},
-                 {"flags", test_flags, 1},
-                 {"code-mapping", test_code_mapping, 1},
-                 {"toggles", test_toggles, 1},
-                 {"interrupted", test_interrupted, 1}};
-  for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
-    if (!asked_for(kSuites[i].name, kSuites[i].cpus == 0) || cpu_count() < kSuites[i].cpus) continue;
-    print(kSuites[i].name);
-    print("\n");
-    kSuites[i].run();
-    on_interrupt = 0;
-    on_event = 0;
-  }
-  finish();
+  static const struct Suite kSuites[] = {{"exceptions", test_exceptions, 1},
+                                         {"paging", test_paging, 1},
+                                         {"code-writing", test_code_writing, 1},
+                                         {"strings", test_strings, 1},
+                                         {"strings-interrupted", test_strings_interrupted, 1},
+                                         {"interrupts", test_interrupts, 1},
+                                         {"selectors", test_selectors, 1},
+                                         {"gates", test_gates, 1},
+                                         {"debug", test_debug, 1},
+                                         {"syscalls", test_syscalls, 1},
+                                         {"double-faults", test_double_faults, 1},
+                                         {"priorities", test_priorities, 1},
+                                         {"shadows", test_shadows, 1},
+                                         {"paging-levels", test_paging_levels, 1},
+                                         {"fpu", test_fpu, 1},
+                                         {"xstate", test_xstate, 1},
+                                         {"ipis", test_ipis, 4},
+                                         {"shared-memory", test_shared_memory, 4},
+                                         {"code-reading", test_code_reading, 1},
+                                         {"apic", test_apic, 1},
+                                         {"io-apic", test_io_apic, 1},
+                                         {"pic", test_pic, 1},
+                                         {"pit", test_pit, 1},
+                                         {"rtc", test_rtc, 1},
+                                         {"triple-fault-idt", test_triple_fault_idt, 0},
+                                         {"triple-fault-gates", test_triple_fault_gates, 0},
+                                         {"triple-fault-stacks", test_triple_fault_stacks, 0},
+                                         {"flags", test_flags, 1},
+                                         {"code-mapping", test_code_mapping, 1},
+                                         {"toggles", test_toggles, 1},
+                                         {"interrupted", test_interrupted, 1}};
+  run_suites(kSuites, sizeof kSuites / sizeof *kSuites, restore);
 }

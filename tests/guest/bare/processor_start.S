@@ -1,4 +1,6 @@
 // What an application processor does from its start-up IPI on: from real mode at page 8 to start_of_processor() in 64-bit mode.
+#include "entry.inc"
+
         .section .text
         .code16
         .globl  trampoline, trampoline_end, trampoline_cs, trampoline_cr0
@@ -11,16 +13,7 @@ trampoline:
         mov     %cs, %ax
         mov     %ax, trampoline_cs - trampoline
         lgdtl   pointer - trampoline
-        mov     $0x6A0, %eax            // PAE, PGE, OSFXSR, OSXMMEXCPT
-        mov     %eax, %cr4
-        mov     $pml4, %eax
-        mov     %eax, %cr3
-        mov     $0xC0000080, %ecx       // EFER: LME, NXE
-        rdmsr
-        or      $0x900, %eax
-        wrmsr
-        mov     $0x80010033, %eax       // PG, WP, NE, ET, MP, PE
-        mov     %eax, %cr0
+        enter_long_mode
         ljmpl   $8, $processor_start
 pointer:
         .word   511

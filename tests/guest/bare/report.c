@@ -31,7 +31,7 @@ _Noreturn void finish(void) {
   print(failures == 0 ? "all " : "FAILED: ");
   print_number(failures == 0 ? checks : failures);
   print(failures == 0 ? " checks passed\n" : " checks\n");
-  __asm__ volatile("outl %0, %1" : : "a"(failures == 0 ? 0 : 1), "Nd"((uint16_t)0xF4));
+  out32(0xF4, failures == 0 ? 0 : 1);
   for (;;) __asm__ volatile("cli; hlt");
 }
 
@@ -53,4 +53,10 @@ bool under_tcg(void) {
   uint32_t a = 0x40000000, b, c = 0, d;
   __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
   return b == 0x54474354;  // "TCGT"
+}
+
+unsigned cpu_count(void) {
+  uint32_t a = 1, b, c, d;
+  __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+  return d >> 28 & 1 ? b >> 16 & 0xFF : 1;
 }

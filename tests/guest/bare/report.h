@@ -13,6 +13,14 @@ static inline uint8_t in8(uint16_t port) {
   __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
   return v;
 }
+static inline void out32(uint16_t port, uint32_t v) {
+  __asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port));
+}
+static inline uint32_t in32(uint16_t port) {
+  uint32_t v;
+  __asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
+  return v;
+}
 
 void print(const char* text);
 /// Ends the machine by the debug exit port, with what the checks have come to.
@@ -27,3 +35,6 @@ static inline void check_equal(const char* what, uint64_t actual, uint64_t expec
 
 /// QEMU's TCG is the judge of the tests, but errs itself here and there: such checks are left out under it.
 bool under_tcg(void);
+
+/// How many processors the machine has.
+unsigned cpu_count(void);

@@ -1,8 +1,7 @@
 // From PVH's entry (32-bit protected mode, no paging) to main() in 64-bit mode, and the exceptions' way to on_exception().
-        .section .note.Xen, "a", @note
-        .long   4, 4, 18                // XEN_ELFNOTE_PHYS32_ENTRY
-        .asciz  "Xen"
-        .long   start
+#include "entry.inc"
+
+        pvh_note start
 
         .section .text
         .code32
@@ -18,16 +17,7 @@ map:    mov     %eax, (%edi)
         jb      map
         movl    $page_directory + 3, pdpt
         movl    $pdpt + 7, pml4
-        mov     $pml4, %eax
-        mov     %eax, %cr3
-        mov     $0x6A0, %eax            // PAE, PGE, OSFXSR, OSXMMEXCPT
-        mov     %eax, %cr4
-        mov     $0xC0000080, %ecx       // EFER: LME, NXE
-        rdmsr
-        or      $0x900, %eax
-        wrmsr
-        mov     $0x80010033, %eax       // PG, WP, NE, ET, MP, PE
-        mov     %eax, %cr0
+        enter_long_mode
         lgdt    gdt_pointer
         ljmp    $8, $long_mode
 
@@ -41,22 +31,7 @@ long_mode:
         call    main
         hlt
 
-        .globl  vectors
-        .balign 16
-vectors:
-        .set    vector, 0
-        .rept   256
-        .balign 16
-        .if     vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
-        nop
-        nop
-        .else
-        push    $0
-        .endif
-        push    $vector
-        jmp     common
-        .set    vector, vector + 1
-        .endr
+        vector_stubs
 
 common: push    %rax
         push    %rcx

@@ -1,3 +1,4 @@
+#include "../suites.h"
 #include "protected.h"
 
 extern const char vectors[];
@@ -8,8 +9,6 @@ struct Tss tss;
 static uint8_t exception_stack[16384] __attribute__((aligned(16))),
     supervisor_stack[16384] __attribute__((aligned(16))), user_stack[16384] __attribute__((aligned(16)));
 
-static void* recovery[5];
-static volatile bool recovering;
 static volatile struct Fault fault;
 struct Frame last_frame;
 bool (*on_event)(struct Frame* frame);
@@ -24,25 +23,14 @@ void on_exception(struct Frame* frame) {
   fault.vector = (int)frame->vector;
   fault.error_code = frame->error_code;
   fault.eip = frame->eip;
-  uint32_t cr2;
-  __asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
-  fault.cr2 = cr2;
-  if (!recovering) {
-    check(false, "exception out of turn", frame->vector, frame->eip);
-    finish();
-  }
-  recovering = false;
-  __builtin_longjmp(recovery, 1);
+  fault.cr2 = read_cr2();
+  end_attempt((int)frame->vector, frame->eip);
 }
 
-__attribute__((noinline)) struct Fault attempt(void (*action)(void*), void* argument) {
+struct Fault attempt(void (*action)(void*), void* argument) {
   fault.vector = -1;
   fault.error_code = fault.cr2 = fault.eip = 0;
-  if (__builtin_setjmp(recovery) == 0) {
-    recovering = true;
-    action(argument);
-    recovering = false;
-  } else {
+  if (!comes_to_its_end(action, argument)) {
     __asm__ volatile("mov %0, %%ss; mov %0, %%ds; mov %0, %%es" : : "r"(kData));
     __asm__ volatile("mov %0, %%fs; mov %0, %%gs" : : "r"(0));
     __asm__ volatile("pushl $2; popfl");
@@ -97,43 +85,20 @@ static void set_up(void) {
   __asm__ volatile("ltr %0" : : "r"((uint16_t)kTss));
 }
 
-static const char* find(const char* text, const char* word) {
-  for (; *text; ++text) {
-    unsigned i = 0;
-    while (word[i] && text[i] == word[i]) ++i;
-    if (word[i] == 0) return text + i;
-  }
-  return 0;
-}
-
-/// As in the 64-bit guest: only=NAME,NAME on the kernel's command line.
-static bool asked_for(const char* name) {
-  extern uint32_t start_info;
-  const char* const line = *(const char**)(start_info + 24);
-  const char* const names = line ? find(line, "only=") : 0;
-  return names == 0 || find(names, name) != 0;
+static void restore(void) {
+  on_event = 0;
 }
 
 void main(void) {
   set_up();
-  static const struct {
-    const char* name;
-    void (*run)(void);
-  } kSuites[] = {{"segments", test_segments},
-                 {"gates", test_gates},
-                 {"tasks", test_tasks},
-                 {"paging", test_paging},
-                 {"virtual-8086", test_virtual_8086},
-                 {"hot-segments", test_hot_segments},
-                 {"real-mode", test_real_mode},
-                 {"mode-switches", test_mode_switches},
-                 {"real-interrupts", test_real_interrupts}};
-  for (unsigned i = 0; i < sizeof kSuites / sizeof *kSuites; ++i) {
-    if (!asked_for(kSuites[i].name)) continue;
-    print(kSuites[i].name);
-    print("\n");
-    kSuites[i].run();
-    on_event = 0;
-  }
-  finish();
+  static const struct Suite kSuites[] = {{"segments", test_segments, 1},
+                                         {"gates", test_gates, 1},
+                                         {"tasks", test_tasks, 1},
+                                         {"paging", test_paging, 1},
+                                         {"virtual-8086", test_virtual_8086, 1},
+                                         {"hot-segments", test_hot_segments, 1},
+                                         {"real-mode", test_real_mode, 1},
+                                         {"mode-switches", test_mode_switches, 1},
+                                         {"real-interrupts", test_real_interrupts, 1}};
+  run_suites(kSuites, sizeof kSuites / sizeof *kSuites, restore);
 }

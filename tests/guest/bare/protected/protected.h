@@ -1,5 +1,7 @@
 #pragma once
 
+#include "../attempt.h"
+#include "../registers.h"
 #include "../report.h"
 
 /// 32-bit protected mode, without paging unless a suite turns it on: faults as values, frames to enter.
@@ -35,10 +37,6 @@ struct Frame user_frame(const void* code);
 /// Asked first about every vector: true makes it return.
 extern bool (*on_event)(struct Frame* frame);
 
-#define CODE(name, text)       \
-  extern const uint8_t name[]; \
-  __asm__(".pushsection .text.code, \"ax\"\n" #name ":\n" text "\n.popsection")
-
 static inline uint64_t segment(uint32_t base, uint32_t limit, uint64_t access, uint64_t flags) {
   return (limit & 0xFFFF) | (uint64_t)(base & 0xFFFFFF) << 16 | access << 40 | (uint64_t)(limit >> 16 & 15) << 48 |
          flags << 52 | (uint64_t)(base >> 24) << 56;
@@ -47,34 +45,6 @@ static inline uint64_t gate(uint16_t selector, const void* offset, uint64_t type
   const uint32_t at = (uint32_t)offset;
   return (at & 0xFFFF) | (uint64_t)selector << 16 | (uint64_t)parameters << 32 | type << 40 |
          (uint64_t)(at >> 16) << 48;
-}
-
-static inline uint32_t read_cr0(void) {
-  uint32_t v;
-  __asm__ volatile("mov %%cr0, %0" : "=r"(v));
-  return v;
-}
-static inline void write_cr0(uint32_t v) {
-  __asm__ volatile("mov %0, %%cr0" : : "r"(v) : "memory");
-}
-static inline void write_cr3(uint32_t v) {
-  __asm__ volatile("mov %0, %%cr3" : : "r"(v) : "memory");
-}
-static inline uint32_t read_cr4(void) {
-  uint32_t v;
-  __asm__ volatile("mov %%cr4, %0" : "=r"(v));
-  return v;
-}
-static inline void write_cr4(uint32_t v) {
-  __asm__ volatile("mov %0, %%cr4" : : "r"(v) : "memory");
-}
-static inline uint64_t read_msr(uint32_t msr) {
-  uint64_t v;
-  __asm__ volatile("rdmsr" : "=A"(v) : "c"(msr));
-  return v;
-}
-static inline void write_msr(uint32_t msr, uint64_t v) {
-  __asm__ volatile("wrmsr" : : "c"(msr), "A"(v) : "memory");
 }
 
 /// Runs a frame and checks the exception that ends it.

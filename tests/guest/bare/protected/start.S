@@ -1,8 +1,7 @@
 // PVH's entry, which is 32-bit protected mode already, and the exceptions' way to on_exception().
-        .section .note.Xen, "a", @note
-        .long   4, 4, 18                // XEN_ELFNOTE_PHYS32_ENTRY
-        .asciz  "Xen"
-        .long   start
+#include "../entry.inc"
+
+        pvh_note start
 
         .section .text
         .code32
@@ -25,22 +24,8 @@ start:  mov     $stack_top, %esp
         call    main
         hlt
 
-        .globl  vectors
-        .balign 16
-vectors:
-        .set    vector, 0
-        .rept   256
-        .balign 16
-        .if     vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
-        .else
-        push    $0
-        .endif
-        push    $vector
-        jmp     common
-        .set    vector, vector + 1
-        .endr
+        vector_stubs
 
-        .globl  common
 common: pushal
         push    %ds
         push    %es
