@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "guest/doppel_process.h"
+#include "guest/snapshots_fixture.h"
 
 namespace doppel::test {
 namespace {
@@ -10,6 +10,18 @@ namespace {
 TEST(Lockstep, AWholeBootShowsNoDifference) {
   const RunResult result = run_doppel({"run", "--engine", "lockstep", "--memory", "512M", "-c", "true"});
   EXPECT_EQ(result.status, 0) << result.errors;
+}
+
+/// A difference that is hours away: where it begins is sought among snapshots of the translator's run.
+TEST_F(Snapshots, GoOnInLockstep) {
+  start("long", {"--memory", "192M", "--engine", "dbt"});
+  guest("long", "true");
+  ok({"snapshot", "create", "long", "later"});
+  start("checked", {"--from", "long:later", "--engine", "lockstep"});
+  EXPECT_EQ(guest("checked", "seq 1 1000 | md5sum"), guest("long", "seq 1 1000 | md5sum"));
+  const std::string stats = nlohmann::json::parse(ok({"stats", "checked", "--json"})).dump();
+  EXPECT_NE(stats.find("\"blocks_compared\":"), std::string::npos) << stats;
+  EXPECT_EQ(stats.find("\"blocks_compared\":0,"), std::string::npos) << stats;
 }
 
 TEST(Lockstep, SeveralProcessorsAreRefused) {
