@@ -3,6 +3,8 @@
 #include <Zydis/Zydis.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/bits.h"
 
 namespace doppel::single_step {
@@ -52,7 +54,25 @@ RealModeProcessor::RealModeProcessor(std::unique_ptr<engine::Engine> engine, std
 }
 
 void RealModeProcessor::put(const Snapshot& snapshot) {
-  for (const auto& [address, byte] : snapshot.ram) (void)memory_->write_value(address & address_mask_, byte);
+  for (const auto& [address, byte] : snapshot.ram) {
+    (void)memory_->write_value(address & address_mask_, byte);
+    if (const auto beyond = wrapped(address)) (void)memory_->write_value(*beyond, byte);
+  }
+}
+
+/// An address of 20 bits that segment and offset may also reach as one beyond 1 MiB.
+std::optional<std::uint32_t> RealModeProcessor::wrapped(std::uint32_t address) const {
+  constexpr std::uint32_t kMegabyte = 0x10'0000, kReach = 0xFFF0;
+  if (address_mask_ != kMegabyte - 1 || (address & address_mask_) >= kReach) return std::nullopt;
+  return (address & address_mask_) + kMegabyte;
+}
+
+/// What is there, at one of both addresses, after an instruction that found `before`.
+std::uint8_t RealModeProcessor::byte_at(std::uint32_t address, std::uint8_t before) const {
+  std::uint8_t is = 0;
+  (void)memory_->read_value(address & address_mask_, is);
+  if (const auto beyond = wrapped(address); beyond && is == before) (void)memory_->read_value(*beyond, is);
+  return is;
 }
 
 /// Until RIP has moved, for a repeated string instruction is many steps.
@@ -119,16 +139,20 @@ std::string RealModeProcessor::differences(const Vector& vector, bool halts) {
     if (((is ^ wanted) & mask) != 0) text += fmt::format("  {}: is {:x}, was {:x}\n", kNames[reg], is, wanted);
   }
   for (const auto& [address, byte] : vector.final.ram) {
-    std::uint8_t is = 0;
-    (void)memory_->read_value(address & address_mask_, is);
+    const auto& ram = vector.initial.ram;
+    const auto before =
+        std::find_if(ram.begin(), ram.end(), [at = address](const auto& byte) { return byte.first == at; });
+    const std::uint8_t is = byte_at(address, before == ram.end() ? std::uint8_t{0} : before->second);
     std::uint32_t mask = 0xFF;
     if (address == pushed_flags) mask &= ~undefined;
     if (pushed_flags && address == *pushed_flags + 1) mask &= ~((undefined | kUpperFlags) >> 8);
     if (((is ^ byte) & mask) != 0) text += fmt::format("  {:x}: is {:02x}, was {:02x}\n", address, is, byte);
   }
   for (const Snapshot* snapshot : {&vector.initial, &vector.final})
-    for (const auto& [address, byte] : snapshot->ram)
+    for (const auto& [address, byte] : snapshot->ram) {
       (void)memory_->write_value(address & address_mask_, std::uint8_t{0});
+      if (const auto beyond = wrapped(address)) (void)memory_->write_value(*beyond, std::uint8_t{0});
+    }
   return text;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/lone_processor.h"
@@ -19,11 +20,15 @@ class RealModeProcessor : engine::test::LoneProcessor {
   std::string differences(const Vector& vector, bool halts);
   /// Of the last one: whether it went to the handler of this exception.
   bool took(std::uint8_t exception) const;
+  /// Or had no stack for that.
+  bool has_shut_down() const { return state_.activity == x86::Activity::Shutdown; }
+  std::uint32_t value(unsigned reg) const;
 
  private:
   void put(const Snapshot& snapshot);
+  std::optional<std::uint32_t> wrapped(std::uint32_t address) const;
+  std::uint8_t byte_at(std::uint32_t address, std::uint8_t before) const;
   void step(const Vector& vector);
-  std::uint32_t value(unsigned reg) const;
 
   std::uint32_t address_mask_;
   std::array<std::uint32_t, 32> handlers_{};  ///< the vector's interrupt table
