@@ -191,7 +191,52 @@ static void compare(const char* what, Operation operation, struct Outcome expect
   check(wrong == 0, what, (out & kAll) | (uint64_t)bits << 56 | (b & 0xFF) << 48 | (a & 0xFFFF) << 32, expected.flags);
 }
 
+/// All that only moves them or asks for them: LAHF, SAHF, SETcc, CMC, CLC, STC, CLD, STD.
+static void moved(void) {
+  for (unsigned i = 0; i < 64; ++i) {
+    const uint64_t in = (i & 1 ? kCf : 0) | (i & 2 ? kPf : 0) | (i & 4 ? kAf : 0) | (i & 8 ? kZf : 0) |
+                        (i & 16 ? kSf : 0) | (i & 32 ? kOf : 0);
+    uint64_t ah, after, rax = ~in << 8;
+    __asm__ volatile("pushq %2; popfq; lahf; pushfq; popq %1" : "=a"(ah), "=r"(after) : "r"(in) : "cc", "memory");
+    CHECK_EQUAL("LAHF", ah >> 8 & 0xFF, (in & 0xFF) | 2);
+    CHECK_EQUAL("LAHF: flags", after & kAll, in);
+    __asm__ volatile("pushq %2; popfq; sahf; pushfq; popq %1" : "+a"(rax), "=r"(after) : "r"(in) : "cc", "memory");
+    CHECK_EQUAL("SAHF", after & kAll, (~in & kAll & 0xFF) | (in & kOf));
+    const bool cf = in & kCf, pf = in & kPf, zf = in & kZf, sf = in & kSf, of = in & kOf;
+    const bool conditions[] = {of, cf, zf, cf || zf, sf, pf, sf != of, zf || sf != of};
+#define CONDITION(n, yes, no)                                                                                    \
+  {                                                                                                              \
+    uint8_t is, is_not;                                                                                          \
+    uint64_t chosen = 0;                                                                                         \
+    __asm__ volatile("pushq %3; popfq; set" yes " %0; set" no " %1; cmov" yes " %3, %2; j" no " 1f; incq %2; 1:" \
+                     : "=q"(is), "=q"(is_not), "+r"(chosen)                                                      \
+                     : "r"(in)                                                                                   \
+                     : "cc", "memory");                                                                          \
+    check(is == conditions[n] && is_not == !conditions[n], "SETcc", i << 8 | (n), is);                           \
+    check(chosen == (conditions[n] ? in + 1 : 0), "CMOVcc, Jcc", i << 8 | (n), chosen);                          \
+  }
+    CONDITION(0, "o", "no")
+    CONDITION(1, "b", "ae")
+    CONDITION(2, "e", "ne")
+    CONDITION(3, "be", "a")
+    CONDITION(4, "s", "ns")
+    CONDITION(5, "p", "np")
+    CONDITION(6, "l", "ge")
+    CONDITION(7, "le", "g")
+    uint64_t cleared, set, complement;
+    __asm__ volatile("pushq %1; popfq; clc; pushfq; popq %0" : "=r"(cleared) : "r"(in) : "cc", "memory");
+    __asm__ volatile("pushq %1; popfq; stc; pushfq; popq %0" : "=r"(set) : "r"(in) : "cc", "memory");
+    __asm__ volatile("pushq %1; popfq; cmc; pushfq; popq %0" : "=r"(complement) : "r"(in) : "cc", "memory");
+    CHECK_EQUAL("CLC", cleared & kAll, in & ~(uint64_t)kCf);
+    CHECK_EQUAL("STC", set & kAll, in | kCf);
+    CHECK_EQUAL("CMC", complement & kAll, in ^ kCf);
+    __asm__ volatile("pushq %1; popfq; std; cld; pushfq; popq %0" : "=r"(after) : "r"(in) : "cc", "memory");
+    CHECK_EQUAL("STD; CLD", after & (kAll | 0x400), in);
+  }
+}
+
 void test_flags(void) {
+  moved();
   static const Operation kArithmetic[][4] = {FORMS(add), FORMS(adc), FORMS(sub), FORMS(sbb),  FORMS(cmp),
                                              FORMS(and), FORMS(or),  FORMS(xor), FORMS(test), FORMS(inc),
                                              FORMS(dec), FORMS(neg), FORMS(not )};

@@ -6,6 +6,7 @@ enum {
   kRw = kPresent | kWritable,
   kDirection = 0x400,
   kZf = 0x40,
+  kStatus = 0x8D5,
   kPf = 14,
   kDone = 0x80,
   kEoi = 0xB0,
@@ -188,11 +189,14 @@ static void move(unsigned log, bool narrow, bool backwards, unsigned from, unsig
     const int64_t distance = backwards ? -(int64_t)(size * i) : (int64_t)(size * i);
     model(kMovs, simulated + to + distance, simulated + from + distance, size);
   }
-  const struct Frame frame = frame_for(instruction(kMovs, log, narrow, false), (uint64_t)(moved + from),
-                                       (uint64_t)(moved + to), count, backwards);
+  struct Frame frame = frame_for(instruction(kMovs, log, narrow, false), (uint64_t)(moved + from),
+                                 (uint64_t)(moved + to), count, backwards);
+  const uint64_t flags = to & 1 ? kStatus : 0;
+  frame.rflags |= flags;
   const uint64_t where = (uint64_t)size << 48 | (uint64_t)backwards << 40 | (uint64_t)from << 16 | to;
   check(run(&frame).vector == kDone, "REP MOVS, overlapping", where, (uint64_t)last_frame.vector);
   check(last_frame.rcx == 0, "REP MOVS, overlapping: RCX", where, last_frame.rcx);
+  check((last_frame.rflags & kStatus) == flags, "REP MOVS: flags", last_frame.rflags, flags);
   unsigned different = 0;
   for (unsigned i = first; i < end; ++i) different += moved[i] != simulated[i];
   check(different == 0, "REP MOVS, overlapping", where, different);
@@ -247,9 +251,9 @@ static void comparisons(void) {
     // Flags are nobody's without an iteration.
     struct Frame none = frame;
     none.rcx = 0;
-    none.rflags |= 0x8D5;
+    none.rflags |= kStatus;
     run(&none);
-    CHECK_EQUAL("REPE, count 0: flags", last_frame.rflags & 0x8D5, 0x8D5);
+    CHECK_EQUAL("REPE, count 0: flags", last_frame.rflags & kStatus, kStatus);
   }
   const struct Frame frame = frame_for(instruction(kLods, 2, false, false), (uint64_t)source, 0, 3, false);
   for (unsigned i = 0; i < 12; ++i) source[i] = (uint8_t)(0xF0 + i);
