@@ -16,6 +16,8 @@ using nlohmann::json;
 
 constexpr std::size_t kLongestFile = std::size_t{16} << 20;
 constexpr const char* kLabel = "cidata";
+/// For our own images without cloud-init, which cannot read the other files: guest/debian/customize.
+constexpr const char* kKeysFile = "authorized_keys";
 
 Result<std::string> read_text(const char* option, const std::string& path) {
   const Result<std::vector<std::byte>> bytes = read_file(path, kLongestFile);
@@ -41,6 +43,12 @@ Result<json> read_keys(const std::vector<std::string>& paths) {
     }
   }
   return keys;
+}
+
+std::string authorized_keys(const json& keys) {
+  std::string text;
+  for (const json& key : keys) text += key.get<std::string>() + "\n";
+  return text;
 }
 
 /// cloud-init does its work once for each instance, known by this.
@@ -84,7 +92,9 @@ Result<std::optional<machine::DiskConfig>> make_seed(const RunOptions& options) 
     return Error{"--ssh-key: a key is not text"};
   }
   // JSON is YAML.
-  const std::vector<std::byte> image = make_iso_image(kLabel, {{"meta-data", dumped + "\n"}, {"user-data", user_data}});
+  std::vector<std::pair<std::string, std::string>> files{{"meta-data", dumped + "\n"}, {"user-data", user_data}};
+  if (!keys->empty()) files.emplace_back(kKeysFile, authorized_keys(*keys));
+  const std::vector<std::byte> image = make_iso_image(kLabel, files);
   UniqueFd file(::memfd_create("doppel-seed", MFD_CLOEXEC));
   if (!file.valid()) return system_error("cannot make the disk for cloud-init");
   if (const auto written = write_all(file.get(), image); !written) return written.error();

@@ -71,6 +71,7 @@ TEST(Seed, SaysNameKeysAndUserData) {
   const json meta = json::parse(files["meta-data"]);
   EXPECT_EQ(meta["local-hostname"], "web-1.example");
   EXPECT_EQ(meta["public-keys"], (json{"ssh-ed25519 AAAA me@here", "ssh-rsa BBBB other"}));
+  EXPECT_EQ(files["authorized_keys"], "ssh-ed25519 AAAA me@here\nssh-rsa BBBB other\n");
   EXPECT_THAT(meta["instance-id"].get<std::string>(), testing::StartsWith("doppel-"));
 
   options.user_data = directory / "data";
