@@ -97,7 +97,10 @@ void main(void) {
                                          {"paging", test_paging, 1},
                                          {"virtual-8086", test_virtual_8086, 1},
                                          {"hot-segments", test_hot_segments, 1},
-                                         {"real-mode", test_real_mode, 1},
+                                         {"real-exceptions", test_real_exceptions, 1},
+                                         {"real-limits", test_real_limits, 1},
+                                         {"real-stacks", test_real_stacks, 1},
+                                         {"real-strings", test_real_strings, 1},
                                          {"mode-switches", test_mode_switches, 1},
                                          {"real-interrupts", test_real_interrupts, 1}};
   run_suites(kSuites, sizeof kSuites / sizeof *kSuites, restore);
