@@ -3,7 +3,7 @@ JOBS ?= $(shell nproc)
 export JOBS
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help deps guest build run test sanitize bench selftests fuzz lint format clean
+.PHONY: help deps guest build run test sanitize bench selftests torture fuzz lint format clean
 
 help:    ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p; s/^\([a-z]*\):  *## \(.*\)/  make \1\t\2/p' Makefile | sort -u | expand -t 16
@@ -35,6 +35,9 @@ bench: build    ## measure, next to native and QEMU
 
 selftests: build    ## run the kernel's selftests/x86 on the host and in a guest, and compare (140 MB of sources)
 	@tests/guest/selftests_x86 build/doppel dbt interp
+
+torture: build    ## run test programs of OpenSSL, zlib and glibc on the host and in a guest, and compare (40 MB of sources)
+	@tests/guest/torture build/doppel dbt interp
 
 fuzz: deps    ## run each libFuzzer target for FUZZ_SECONDS (60)
 	@scripts/fuzz
