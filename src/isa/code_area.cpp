@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/bits.h"
-#include "base/fd.h"
 
 namespace doppel::isa {
 
@@ -23,23 +22,32 @@ Error failed(const char* what) {
 }  // namespace
 
 Result<CodeArea> CodeArea::create(std::size_t size) {
-  const UniqueFd file(memfd_create("doppel-code", MFD_CLOEXEC));
-  if (file.get() < 0 || ftruncate(file.get(), static_cast<off_t>(size)) != 0) return failed("reserve");
+  Result<CodeArea> area = create_for_other(size, nullptr);
+  if (!area) return area;
+  void* execute = mmap(nullptr, size, PROT_READ | PROT_EXEC, MAP_SHARED, area->fd(), 0);
+  if (execute == MAP_FAILED) return failed("map executable");
+  area->execute_ = static_cast<std::byte*>(execute);
+  area->file_.reset();
+  return area;
+}
+
+Result<CodeArea> CodeArea::create_for_other(std::size_t size, std::byte* execute) {
+  UniqueFd file(memfd_create("doppel-code", MFD_CLOEXEC));
+  if (!file.valid() || ftruncate(file.get(), static_cast<off_t>(size)) != 0) return failed("reserve");
   Result<Mapping> writable = Mapping::file(file.get(), size, 0, Mapping::Sharing::Shared);
   if (!writable) return writable.error();
-  void* execute = mmap(nullptr, size, PROT_READ | PROT_EXEC, MAP_SHARED, file.get(), 0);
-  if (execute == MAP_FAILED) return failed("map executable");
-  return CodeArea(std::move(*writable), static_cast<std::byte*>(execute), size);
+  return CodeArea(std::move(*writable), execute, size, std::move(file));
 }
 
 CodeArea::CodeArea(CodeArea&& other) noexcept
-    : writable_(std::move(other.writable_)),
+    : file_(std::move(other.file_)),
+      writable_(std::move(other.writable_)),
       execute_(std::exchange(other.execute_, nullptr)),
       size_(other.size_),
       used_(other.used_) {}
 
 CodeArea::~CodeArea() {
-  if (execute_ != nullptr) munmap(execute_, size_);
+  if (execute_ != nullptr && !file_.valid()) munmap(execute_, size_);
 }
 
 std::byte* CodeArea::peek(std::size_t size) const {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/fd.h"
 #include "base/mmap.h"
 #include "base/result.h"
 
@@ -14,6 +15,8 @@ namespace doppel::isa {
 class CodeArea {
  public:
   static Result<CodeArea> create(std::size_t size);
+  /// For another process to run, which is to map fd() at `execute`; nothing is executable here.
+  static Result<CodeArea> create_for_other(std::size_t size, std::byte* execute);
 
   /// Room for `size` bytes, aligned to 32; nullptr when the area is full. The address is where the code will run.
   std::byte* reserve(std::size_t size);
@@ -27,6 +30,8 @@ class CodeArea {
   void rewind(std::size_t used) { used_ = used; }
 
   std::span<const std::byte> executable() const { return {execute_, size_}; }
+  /// Of create_for_other().
+  int fd() const { return file_.get(); }
   CodeArea(CodeArea&& other) noexcept;
   CodeArea& operator=(CodeArea&&) = delete;
   CodeArea(const CodeArea&) = delete;
@@ -34,9 +39,10 @@ class CodeArea {
   ~CodeArea();
 
  private:
-  CodeArea(Mapping writable, std::byte* execute, std::size_t size)
-      : writable_(std::move(writable)), execute_(execute), size_(size) {}
+  CodeArea(Mapping writable, std::byte* execute, std::size_t size, UniqueFd file)
+      : file_(std::move(file)), writable_(std::move(writable)), execute_(execute), size_(size) {}
 
+  UniqueFd file_;  ///< empty where the code runs in this process
   Mapping writable_;
   std::byte* execute_;
   std::size_t size_;

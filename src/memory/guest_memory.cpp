@@ -1,7 +1,9 @@
 #include "memory/guest_memory.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -17,23 +19,31 @@ constexpr std::uint64_t kLargest = std::uint64_t{1} << 46;
 
 }  // namespace
 
-Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::uint64_t size) {
+Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::uint64_t size, Backing backing) {
   if (size < kSmallest || size > kLargest || size % kPageSize != 0) {
     return Error{fmt::format(
         "cannot give a machine {} bytes of memory: it takes whole pages of 4 KiB, from 1 MiB to 64 TiB", size)};
   }
+  UniqueFd file;
   Result<Mapping> mapping = Mapping::anonymous(size);
+  if (backing == Backing::Shareable) {
+    file = UniqueFd(::memfd_create("doppel-ram", MFD_CLOEXEC));
+    if (!file.valid() || ::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
+      return system_error("cannot make a file of guest memory");
+    mapping = Mapping::file(file.get(), size, 0, Mapping::Sharing::Shared);
+  }
   if (!mapping) {
     return Error{fmt::format("the host cannot provide {} MiB of guest memory ({}); use a smaller --memory", size >> 20,
                              mapping.error().message)};
   }
   // Fewer faults and TLB misses for us; kernels without huge pages refuse, and nothing is lost.
   ::madvise(mapping->data(), mapping->size(), MADV_HUGEPAGE);
-  return std::unique_ptr<GuestMemory>(new GuestMemory(*std::move(mapping), size));
+  return std::unique_ptr<GuestMemory>(new GuestMemory(*std::move(mapping), std::move(file), size));
 }
 
-GuestMemory::GuestMemory(Mapping mapping, std::uint64_t size)
+GuestMemory::GuestMemory(Mapping mapping, UniqueFd file, std::uint64_t size)
     : mapping_(std::move(mapping)),
+      file_(std::move(file)),
       size_(size),
       low_host_(mapping_.data()),
       low_size_(std::min(size, kPciHoleStart)),
@@ -46,12 +56,17 @@ GuestMemory::GuestMemory(Mapping mapping, std::uint64_t size)
 }
 
 void GuestMemory::zero(std::byte* start, std::uint64_t length) {
-  // Pages of a file that are given back have the file's contents again, so they are replaced.
-  const bool zeroed = has_mapped_contents_
-                          ? ::mmap(start, length, PROT_READ | PROT_WRITE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED
-                          : ::madvise(start, length, MADV_DONTNEED) == 0;
-  if (!zeroed) std::memset(start, 0, length);
+  const auto give_back = [&] {
+    // Pages of a file that are given back have the file's contents again, so they are replaced.
+    if (has_mapped_contents_) {
+      constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+      return ::mmap(start, length, PROT_READ | PROT_WRITE, kFlags, -1, 0) != MAP_FAILED;
+    }
+    if (!file_.valid()) return ::madvise(start, length, MADV_DONTNEED) == 0;
+    return ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start - mapping_.data(),
+                       static_cast<off_t>(length)) == 0;
+  };
+  if (!give_back()) std::memset(start, 0, length);
 }
 
 Result<void> GuestMemory::map_contents(int fd, std::uint64_t offset, std::uint64_t page, std::uint64_t length) {

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/mmap.h"
 #include "base/result.h"
 #include "memory/code_map.h"
@@ -45,9 +46,15 @@ class WriteObserver {
 /// bytes race exactly as on real memory. Neither copied nor moved: engines keep pointers into it.
 class GuestMemory {
  public:
+  enum class Backing : std::uint8_t {
+    Private,
+    Shareable,  ///< other processes can map it, by shared_fd()
+  };
   /// `size` bytes of zeroed RAM, a multiple of 4 KiB, at least 1 MiB; reserved, not committed. An error says
   /// what would have been possible.
-  static Result<std::unique_ptr<GuestMemory>> create(std::uint64_t size);
+  static Result<std::unique_ptr<GuestMemory>> create(std::uint64_t size, Backing backing = Backing::Private);
+  /// A file that is the RAM, by page index; -1 where it is private, or its contents have been mapped.
+  int shared_fd() const { return has_mapped_contents_ ? -1 : file_.get(); }
 
   std::uint64_t size() const { return size_; }
   /// Ascending, one or two of them.
@@ -144,7 +151,7 @@ class GuestMemory {
   CodeMap& code() { return code_; }
 
  private:
-  GuestMemory(Mapping mapping, std::uint64_t size);
+  GuestMemory(Mapping mapping, UniqueFd file, std::uint64_t size);
   /// The host's address of a range inside one region, or nullptr. RAM is two regions at most, with a gap between them,
   /// so a range that is all RAM lies in one.
   std::byte* range(GuestPhysical address, std::uint64_t length) const;
@@ -153,6 +160,7 @@ class GuestMemory {
   void zero(std::byte* start, std::uint64_t length);
 
   Mapping mapping_;
+  UniqueFd file_;  ///< empty where the RAM is private
   std::uint64_t size_;
   std::byte* low_host_;
   std::uint64_t low_size_;

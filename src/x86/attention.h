@@ -23,6 +23,7 @@ class Attention {
   void set(std::uint32_t bits) {
     word_.fetch_or(bits, std::memory_order_seq_cst);
     if (doorbell_ != nullptr) doorbell_->store(0, std::memory_order_seq_cst);
+    if (Kicker* kicker = kicker_.load(std::memory_order_seq_cst); kicker != nullptr) kicker->kick();
   }
   void clear(std::uint32_t bits) { word_.fetch_and(~bits, std::memory_order_acq_rel); }
   /// Clears the bits and returns those that were set.
@@ -40,8 +41,18 @@ class Attention {
   /// vCPU runs; it outlives all threads that call set(), or is taken back (null) before.
   void set_doorbell(std::atomic<std::uint64_t>* word) { doorbell_ = word; }
 
+  /// Whoever runs the vCPU's code where it does not look at the doorbell, and has to be told. By any thread.
+  class Kicker {
+   public:
+    virtual ~Kicker() = default;
+    virtual void kick() = 0;
+  };
+  /// While that is so; the vCPU's thread, which looks at any() after that. It outlives all threads that call set().
+  void set_kicker(Kicker* kicker) { kicker_.store(kicker, std::memory_order_seq_cst); }
+
  private:
   std::atomic<std::uint64_t>* doorbell_ = nullptr;
+  std::atomic<Kicker*> kicker_{nullptr};
   std::atomic<std::uint32_t> word_{0};
   std::atomic<std::uint8_t> sipi_vector_{0};
 };

@@ -284,12 +284,13 @@ Mmu::EnginePage Mmu::engine_page(LinearAddress address, Access access, View view
   return {tlb.entry(address).host, tlb.physical_page(address), tlb.page_shift(address), tlb.global(address), {}};
 }
 
-bool Mmu::fetches_from(LinearAddress address, GuestPhysical physical_page, View view) const {
+bool Mmu::settled(LinearAddress address, Access access, View view, GuestPhysical& physical_page) const {
   address = effective(address);
-  if ((state_.cr0 & cr0::kPg) == 0) return Tlb::page_of(address) == physical_page;
-  GuestPhysical physical = 0;
-  return walk_settled(memory_, paging_registers(), walk_request(address, Access::Execute, view), physical) &&
-         align_down(physical, kPageSize) == physical_page;
+  GuestPhysical physical = address;
+  const bool paging = (state_.cr0 & cr0::kPg) != 0;
+  if (paging && !walk_settled(memory_, paging_registers(), walk_request(address, access, view), physical)) return false;
+  physical_page = align_down(physical, kPageSize);
+  return true;
 }
 
 bool Mmu::debug_translate(LinearAddress address, GuestPhysical& physical) const {

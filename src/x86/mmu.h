@@ -125,9 +125,14 @@ class Mmu {
     std::optional<Fault> fault;
   };
   EnginePage engine_page(LinearAddress address, Access access, View view);
-  /// Whether code at this address is fetched from this physical page, and fetching it would change nothing: all
-  /// accessed bits are set.
-  bool fetches_from(LinearAddress address, memory::GuestPhysical physical_page, View view) const;
+  /// Whether an access would succeed without changing anything: all accessed bits, and the dirty bit where that
+  /// matters, are set. The page that it leads to.
+  bool settled(LinearAddress address, Access access, View view, memory::GuestPhysical& physical_page) const;
+  /// Whether it would, and leads to this page.
+  bool leads_to(LinearAddress address, memory::GuestPhysical physical_page, Access access, View view) const {
+    memory::GuestPhysical page = 0;
+    return settled(address, access, view, page) && page == physical_page;
+  }
 
   // Invalidation (SDM vol. 3, 4.10.4).
   void flush_all();         ///< everything, global pages too
