@@ -146,6 +146,11 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->type_name("NAME")
       ->capture_default_str();
   command
+      ->add_option("--direct", options.direct,
+                   "run guest programs in processes of the host's: auto (those that gain by it), always, never")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->capture_default_str();
+  command
       ->add_option("--code-cache", options.code_cache,
                    "how much translated code each processor keeps, 1M to 1G; default: 64M")
       ->type_name("SIZE");

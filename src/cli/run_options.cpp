@@ -181,6 +181,10 @@ Result<void> set_engine(const RunOptions& options, MachineConfig& config) {
   const bool translates =
       config.engine == machine::EngineKind::Auto || config.engine == machine::EngineKind::Translator;
   if (options.perf_map && !translates) return Error{"--perf-map: only the engine dbt has code to be named"};
+  using engine::DirectExecution;
+  config.translator.direct = options.direct == "never"    ? DirectExecution::Never
+                             : options.direct == "always" ? DirectExecution::Always
+                                                          : DirectExecution::Auto;
   if (options.code_cache.empty()) return {};
   if (config.engine == machine::EngineKind::Interpreter) return Error{"--code-cache: the interpreter keeps no code"};
   const Result<std::size_t> code = parse_code_cache(options.code_cache);

@@ -39,6 +39,7 @@ struct RunOptions {
   std::string memory = "1G";
   std::string cpus = "1";
   std::string engine = "auto";
+  std::string direct = "auto";
   std::string code_cache{};  ///< of --code-cache; empty: the default
   bool perf_map = false;
   std::uint64_t lockstep_from = 0;   ///< blocks

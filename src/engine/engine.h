@@ -87,11 +87,19 @@ class Engine {
 /// The reference interpreter: needs nothing of the host but its instruction set.
 std::unique_ptr<Engine> make_interpreter();
 
+/// Whether programs of the guest run in processes of the host's, without look-ups of their memory (direct/executor.h).
+enum class DirectExecution : std::uint8_t {
+  Never,
+  Auto,    ///< those that gain by it
+  Always,  ///< whatever it costs; for tests
+};
+
 struct TranslatorOptions {
   static constexpr std::size_t kLeastCode = std::size_t{1} << 20, kMostCode = std::size_t{1} << 30;
 
   std::size_t code_bytes = std::size_t{64} << 20;  ///< of translated code that each vCPU keeps; when full, all goes
-  bool perf_map = false;                           ///< names blocks for `perf`, in /tmp
+  DirectExecution direct = DirectExecution::Auto;
+  bool perf_map = false;  ///< names blocks for `perf`, in /tmp
 };
 
 /// The dynamic binary translator; an error where the host lacks what it needs.

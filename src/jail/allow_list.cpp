@@ -83,12 +83,15 @@ constexpr auto kMachine = std::to_array<Rule>({
     {SCMP_SYS(gettid)},
     {SCMP_SYS(sched_yield)},
     {SCMP_SYS(sched_getaffinity)},
+    when(SCMP_SYS(sched_setaffinity), 0, 0),
     when(SCMP_SYS(prctl), 0, PR_SET_NAME),
     when(SCMP_SYS(prctl), 0, PR_SET_TIMERSLACK),
     {SCMP_SYS(arch_prctl)},
     {SCMP_SYS(exit)},
     {SCMP_SYS(exit_group)},
     {SCMP_SYS(wait4)},
+    // To the processes that run guest programs; there is no way to a descriptor of another one.
+    {SCMP_SYS(pidfd_send_signal)},
     // Time, and the signals that end a processor's turn; signals by which an engine learns of its code's faults.
     {SCMP_SYS(clock_gettime)},
     {SCMP_SYS(clock_getres)},

@@ -33,7 +33,11 @@ devices::CmosRtc::Config rtc_config(std::int64_t utc_base, const memory::GuestMe
 Result<std::unique_ptr<Platform>> Platform::create(const MachineConfig& config, const Identity& identity,
                                                    const std::vector<time::TimerQueue*>& cpu_timers,
                                                    time::VmClock& clock, time::TimerQueue& timers, Events events) {
-  Result<std::unique_ptr<memory::GuestMemory>> memory = memory::GuestMemory::create(config.memory_bytes);
+  using memory::GuestMemory;
+  const bool translates = config.engine == EngineKind::Auto || config.engine == EngineKind::Translator;
+  const bool direct = translates && config.translator.direct != engine::DirectExecution::Never;
+  const GuestMemory::Backing backing = direct ? GuestMemory::Backing::Shareable : GuestMemory::Backing::Private;
+  Result<std::unique_ptr<GuestMemory>> memory = GuestMemory::create(config.memory_bytes, backing);
   if (!memory) return memory.error();
   std::unique_ptr<Platform> platform(
       new Platform(*std::move(memory), identity, cpu_timers, clock, timers, std::move(events)));

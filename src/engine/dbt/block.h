@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -34,6 +35,20 @@ struct Block {
     std::uint16_t page_offset;  ///< of the instruction
   };
   std::vector<Mark> marks;
+  /// Of code for direct execution, where the host's registers are the guest's but for these pieces of it, ascending.
+  struct Inexact {
+    enum class At : std::uint8_t {
+      Mark,    ///< RIP is that of the mark before it
+      Target,  ///< … where site `site` jumps to
+      Jump,    ///< … of the block that direct::Shared::jump leads to
+    };
+    std::uint32_t begin, end;  ///< from `code`
+    At at = At::Mark;
+    std::array<std::uint8_t, 2> spilled{kExact, kExact};  ///< what is in direct::Shared::spill
+    std::uint32_t site = 0;
+    static constexpr std::uint8_t kExact = 0xFF;
+  };
+  std::vector<Inexact> inexact;
   bool target = false;                  ///< among CodeCache::targets()
   std::vector<std::uint32_t> incoming;  ///< sites that are linked to this block
   std::uint32_t first_site = 0, sites = 0;

@@ -66,6 +66,8 @@ class CodeCache {
   /// The block that holds this address of the executable mapping, or null.
   const Block* block_at(const std::byte* code) const;
   std::span<const std::byte> executable() const { return area_.executable(); }
+  /// See CodeArea::fd().
+  int fd() const { return area_.fd(); }
   /// What was there before the first block.
   std::span<const std::byte> permanent() const { return executable().first(permanent_); }
 

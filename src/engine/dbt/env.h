@@ -73,6 +73,7 @@ struct Env {
   std::uint64_t may_switch;
   std::uint64_t may_change_access;  ///< so may STAC and CLAC
   std::uint64_t switched;           ///< they have
+  std::uint64_t returns;            ///< to user code, counted
   std::uint64_t write_table;        ///< what gs points to
   /// The host's rsp and gs under the view of supervisor code with AC clear, of user code, of supervisor code with AC.
   struct Tables {

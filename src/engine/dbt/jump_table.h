@@ -60,7 +60,6 @@ class JumpTable {
   /// first entry of a linear page that leads to this physical page.
   bool put(x86::LinearAddress address, const void* code, memory::GuestPhysical physical_page, bool global) {
     const std::size_t slot = slot_of(address);
-    if (stays_empty(slot)) return false;
     const x86::LinearAddress linear_page = x86::Tlb::page_of(address);
     if (last_page_ != linear_page) {
       last_ = &pages_[linear_page];
@@ -76,6 +75,7 @@ class JumpTable {
         local_.insert(linear_page);
       }
     }
+    if (stays_empty(slot)) return first;
     last_->slots.set(slot % kSlotsPerPage);
     Entry& entry = (*entries_)[slot];
     if (const x86::LinearAddress displaced = ~entry.negated_address + 1; displaced != 0 && displaced != address) {

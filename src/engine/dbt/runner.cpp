@@ -59,7 +59,8 @@ Result<Runner::Parts> Runner::allocate(std::size_t code_bytes) {
   return Parts{std::move(*views), std::move(cache), *trampolines};
 }
 
-Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::unique_ptr<interp::Runner> interpreter)
+Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::unique_ptr<interp::Runner> interpreter,
+               DirectExecution direct)
     : interpreter_(std::move(interpreter)),
       cpu_(interpreter_->cpu()),
       shared_(shared),
@@ -82,6 +83,11 @@ Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::uni
   env.state = &cpu_.state;
   env.fault_resume = trampolines_.host_fault;
   for (const bool user : {false, true}) views_->jumps(user).set_nowhere(trampolines_.nowhere);
+  if (parts.process != nullptr) {
+    CodeWriters::Peer& self = *this;
+    direct_ = std::make_unique<direct::Executor>(cpu_, decoder_, shared_.writers, self, std::move(parts.process),
+                                                 direct::Preference(direct), shared_.places);
+  }
   if (shared_.perf_map != nullptr) shared_.perf_map->add(cache_.permanent(), "doppel trampolines");
 }
 
@@ -99,6 +105,7 @@ void Runner::set_debug(const DebugRequest& request) {
 
 void Runner::flushed_all() {
   views_->flush_all();
+  if (direct_ != nullptr) direct_->flushed_all();
   cache_.unlink_far();
   large_pages_.clear();
   mappings_changed();
@@ -106,6 +113,7 @@ void Runner::flushed_all() {
 
 void Runner::flushed_non_global() {
   views_->flush_non_global();
+  if (direct_ != nullptr) direct_->flushed_non_global();
   mappings_changed();
 }
 
@@ -114,6 +122,7 @@ void Runner::flushed_page(LinearAddress address) {
     if (large_pages_.contains(large_mark(address, shift))) return flushed_all();
   }
   views_->flush_page(address);
+  if (direct_ != nullptr) direct_->flushed_page(address);
   cache_.unlink_far_to(address);
   mappings_changed();
 }
@@ -129,10 +138,12 @@ void Runner::drop_code(memory::GuestPhysical page) {
     views_->jumps(false).drop_physical(start);
     views_->jumps(true).drop_physical(start);
   }
+  if (direct_ != nullptr) direct_->drop_code(page);
 }
 
 void Runner::drop_writes(memory::GuestPhysical page) {
   views_->drop_writes_to(cpu_.ports.memory.page(page));
+  if (direct_ != nullptr) direct_->drop_writes(page);
 }
 
 // --- Running ---
@@ -158,6 +169,9 @@ std::optional<Exit> Runner::go_on() {
   if (attention.any() && attention.take(x86::Attention::kEngine) != 0) shared_.writers.serve(*this);
   if (std::optional<Exit> exit = interpreter_->boundary()) return exit;
   if (!translatable()) return interpret();
+  if (runs_directly()) {
+    return run_directly();
+  }
   std::optional<Exit> exit = observer_ == nullptr ? run_translated() : run_observed();
   // No look around before that: an interrupt that came since must not be taken between STI and HLT.
   return !exit && interpret_next_ ? interpret() : exit;
@@ -202,6 +216,25 @@ bool Runner::translatable() const {
   const x86::Segment& cs = cpu_.state.seg(x86::SegReg::Cs);
   return mode.code_size() == isa::CodeSize::Bits32 && mode.has(Mode::kFlatDs | Mode::kFlatEs | Mode::kFlatSs) &&
          cs.base == 0 && cs.limit == 0xFFFF'FFFF && cpu_.state.seg(x86::SegReg::Ss).default_32();
+}
+
+std::optional<Exit> Runner::run_directly() {
+  save_fpu();
+  switch (direct_->run(interpreter_->mode())) {
+    case direct::Executor::Next::Interpret:
+      return interpret();
+    case direct::Executor::Next::Lost:
+      return interpreter_->deliver({x86::vector::kGp, true});
+    default:
+      return std::nullopt;
+  }
+}
+
+/// Whether the program at RIP is to be executed in a process of its own.
+bool Runner::runs_directly() {
+  if (direct_ == nullptr || observer_ != nullptr || counting_) return false;
+  const Mode mode = interpreter_->mode();
+  return mode.has(Mode::kUser) && mode.code_64() && direct_->wanted(++views_->env().returns);
 }
 
 std::optional<Exit> Runner::run_translated() {
@@ -293,7 +326,7 @@ void Runner::allow_switches() {
   const bool allowed = mode.code_64() && (state.efer & x86::efer::kSce) != 0 && jump_mode_[user] == mode.key &&
                        jump_mode_[!user] == (mode.key ^ Mode::kUser) && !views_->jumps(true).doubtful() &&
                        !views_->jumps(false).doubtful() && (!smap || (state.sfmask & rflags::kAc) != 0);
-  env.may_switch = allowed ? 1 : 0;
+  env.may_switch = allowed && (direct_ == nullptr || !direct_->expected()) ? 1 : 0;
   env.may_change_access = 1;
   const auto tables = [this](x86::View view) {
     return Env::Tables{reinterpret_cast<std::uint64_t>(views_->stack_pointer(view)),
@@ -325,7 +358,7 @@ const std::byte* Runner::code_at(std::uint64_t rip) {
   const bool user = mode.has(Mode::kUser);
   const x86::View view = user ? x86::View::User : x86::View::Supervisor;
   views_->jumps(user).revalidate([&](LinearAddress linear, memory::GuestPhysical physical) {
-    return cpu_.mmu.fetches_from(linear, physical, view);
+    return cpu_.mmu.leads_to(linear, physical, Access::Execute, view);
   });
   if (jump_mode_[user] == mode.key) {
     if (const void* known = views_->jumps(user).find(rip)) {

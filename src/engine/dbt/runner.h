@@ -14,6 +14,7 @@
 #include "engine/dbt/trampolines.h"
 #include "engine/dbt/translator.h"
 #include "engine/dbt/views.h"
+#include "engine/direct/executor.h"
 #include "engine/engine.h"
 #include "engine/interp/runner.h"
 
@@ -25,6 +26,7 @@ struct Shared {
       : writers(memory), perf_map(std::move(map)) {}
 
   CodeWriters writers;
+  direct::CpuPlaces places;
   const std::unique_ptr<PerfMap> perf_map;  ///< null: nobody wants one
 };
 
@@ -36,10 +38,12 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
     std::unique_ptr<Views> views;
     CodeCache cache;
     Trampolines trampolines;
+    std::unique_ptr<direct::Process> process = nullptr;  ///< null: no program runs directly
   };
   static Result<Parts> allocate(std::size_t code_bytes);
 
-  Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::unique_ptr<interp::Runner> interpreter);
+  Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::unique_ptr<interp::Runner> interpreter,
+         DirectExecution direct = DirectExecution::Never);
   ~Runner() override;
 
   Exit run() override;
@@ -68,6 +72,8 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
 
   std::optional<Exit> go_on();
   std::optional<Exit> run_translated();
+  bool runs_directly();
+  std::optional<Exit> run_directly();
   std::optional<Exit> run_observed();
   void leave_by_branch(std::uint64_t target);
   void raise(const x86::Fault& fault);
@@ -110,6 +116,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   Trampolines trampolines_;
   Translator translator_;
   SignalStack signal_stack_;
+  std::unique_ptr<direct::Executor> direct_;  ///< null: none
   bool debugging_ = false;
   bool counting_ = false;
 

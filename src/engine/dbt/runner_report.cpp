@@ -31,6 +31,7 @@ nlohmann::json Runner::stats() const {
                     {"block_bytes", footprint.metadata},
                     {"table_bytes", views_->committed_bytes()}};
   for (std::size_t i = 0; i < kExitReasons; ++i) json["exits"][kExitReasonNames[i]] = stats_.exits[i];
+  if (direct_ != nullptr) json["direct"] = direct_->stats();
   if (counting_) {
     const Env& env = views_->env();
     const auto misses = [this](ExitReason reason) { return stats_.exits[static_cast<std::size_t>(reason)]; };

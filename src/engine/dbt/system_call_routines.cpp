@@ -74,6 +74,7 @@ void emit_switch(Assembler& a, bool user, const std::byte* not_found) {
   a.mov(env(DOPPEL_ENV(pushed_flags)), host::rax);
   emit_flat_segments(a, user);
   if (user) {
+    a.inc(env(DOPPEL_ENV(returns)));
     a.mov(host::r11, host::r9);
   } else {
     a.mov(host::r11, state(host::r11, offsetof(CpuState, lstar)));

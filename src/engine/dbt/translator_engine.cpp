@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/log.h"
 #include "engine/dbt/runner.h"
 #include "engine/engine.h"
 
@@ -23,8 +24,17 @@ class TranslatorEngine : public Engine {
     }
     Result<dbt::Runner::Parts> parts = dbt::Runner::allocate(options_.code_bytes);
     if (!parts) throw std::runtime_error(parts.error().message);
+    if (options_.direct != DirectExecution::Never && ports.memory.shared_fd() >= 0) {
+      Result<std::unique_ptr<direct::Process>> process =
+          direct::Process::create(ports.memory.shared_fd(), options_.code_bytes);
+      if (process) {
+        parts->process = *std::move(process);
+      } else {
+        log::info("dbt", "guest programs do not run directly: {}", process.error().message);
+      }
+    }
     return std::make_unique<dbt::Runner>(ports, *shared_, std::move(*parts),
-                                         std::make_unique<interp::Runner>(ports, *interpreter_));
+                                         std::make_unique<interp::Runner>(ports, *interpreter_), options_.direct);
   }
 
  private:

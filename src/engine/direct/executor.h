@@ -1,0 +1,116 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+#include "engine/dbt/code_writers.h"
+#include "engine/dbt/jump_table.h"
+#include "engine/direct/cpu_pin.h"
+#include "engine/direct/preference.h"
+#include "engine/direct/process.h"
+#include "engine/direct/space_map.h"
+#include "engine/direct/translator.h"
+#include "engine/interp/mode.h"
+#include "isa/decoder.h"
+#include "x86/cpu.h"
+
+namespace doppel::engine::direct {
+
+/// Executes the programs of one vCPU's guest, 64-bit code at CPL 3, in a process whose address space is theirs. What
+/// they ask of the kernel, and what it does, is for another engine on the same Cpu. The vCPU's thread.
+class Executor {
+ public:
+  Executor(x86::Cpu& cpu, const isa::Decoder& decoder, dbt::CodeWriters& writers, dbt::CodeWriters::Peer& self,
+           std::unique_ptr<Process> process, Preference preference, CpuPlaces& places);
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  /// Whether the program in the present address space is worth it. `returns` counts how often any went on after a
+  /// system call or exception.
+  bool wanted(std::uint64_t returns);
+  /// The same, as far as known, without asking: its system calls and exceptions have to return to here.
+  bool expected() const { return !lost_ && preference_.favours(space()); }
+
+  enum class Next : std::uint8_t {
+    LookAround,  ///< something waits for the vCPU
+    Interpret,   ///< the instruction at RIP has to be interpreted, or raises an exception
+    Lost,        ///< the process is no more, and with it what the program has done since: no program runs directly now
+  };
+  /// From the state of the Cpu on, which is up to date afterwards.
+  Next run(interp::Mode mode);
+
+  // What the Mmu and CodeWriters tell their listeners.
+  void flushed_all() { flushed_ = Flushed::All; }
+  void flushed_non_global() {
+    if (flushed_ == Flushed::Nothing) flushed_ = Flushed::NonGlobal;
+  }
+  void flushed_page(x86::LinearAddress address);
+  void drop_code(memory::GuestPhysical page);
+  void drop_writes(memory::GuestPhysical page);
+
+  nlohmann::json stats() const;
+
+ private:
+  std::uint64_t space() const { return align_down(cpu_.state.cr3, memory::kPageSize); }
+  bool settled(x86::LinearAddress address, x86::Access access, memory::GuestPhysical& page) const;
+  void prepare();
+
+  const std::byte* code_at(x86::LinearAddress rip);
+  dbt::Block* block_at(x86::LinearAddress rip);
+  dbt::Block* translate(x86::LinearAddress linear, const x86::Mmu::EnginePage& page, std::uint32_t mode);
+  dbt::Block* translate_crossing(Translator::Source source);
+
+  bool pass_turn(const std::byte* code);
+  const std::byte* handed_back();
+  const std::byte* left_at_site(std::uint32_t number);
+  const std::byte* interrupted();
+  const std::byte* locate(const dbt::Block& block, const std::byte* pc);
+  bool map(x86::LinearAddress address, x86::Access access);
+  void map_around(x86::LinearAddress linear);
+  const std::byte* stop(Next next) {
+    next_ = next;
+    return nullptr;
+  }
+  const std::byte* lose(const std::string& why);
+
+  x86::Cpu& cpu_;
+  dbt::CodeWriters& writers_;
+  dbt::CodeWriters::Peer& self_;
+  std::unique_ptr<Process> process_;
+  Translator translator_;
+  SpaceMap map_;
+  dbt::JumpTable jumps_;
+  Preference preference_;
+  CpuPin pin_;
+
+  interp::Mode mode_{};  ///< of the code that runs; jumps_ is for that
+  std::uint64_t space_ = ~std::uint64_t{0};
+  enum class Flushed : std::uint8_t { Nothing, NonGlobal, All } flushed_ = Flushed::Nothing;
+  bool any_large_ = false;  ///< pages of more than 4 KiB, since map_ was last empty
+  /// Where instructions that cross into another page have the rest of themselves.
+  std::unordered_map<x86::LinearAddress, memory::GuestPhysical> second_pages_;
+  /// Where code was interrupted, if it is still that code at that address.
+  struct Resume {
+    x86::LinearAddress rip = 0;
+    const std::byte* code = nullptr;
+  };
+  Resume resume_;
+  /// The page that a program has raised #PF for: it will be there when it goes on.
+  std::optional<x86::LinearAddress> faulted_;
+  Next next_ = Next::LookAround;
+  bool lost_ = false;
+  Preference::Spent spent_;  ///< in this run()
+
+  struct Stats {
+    std::uint64_t entries = 0, hand_overs = 0, chains = 0, interpreted = 0, kicks = 0, faults = 0, pages_mapped = 0,
+                  spaces = 0;
+  };
+  Stats stats_;
+};
+
+}  // namespace doppel::engine::direct

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/engine.h"
+
+namespace doppel::engine::direct {
+
+/// Which programs run faster directly: those that compute for long between two system calls or page faults, for each of
+/// these costs two switches of processes. Told apart by their address spaces; learnt by trying.
+class Preference {
+ public:
+  using Clock = std::chrono::steady_clock;
+  /// What a turn of the process takes without doing anything, about.
+  static constexpr std::chrono::nanoseconds kSwitches{4500};
+
+  explicit Preference(DirectExecution when) : when_(when) {}
+
+  /// To be asked often while a program runs. `returns` counts how often any has gone on after a system call or an
+  /// exception. `now` is for tests.
+  bool ask(std::uint64_t space, std::uint64_t returns, Clock::time_point now = Clock::now());
+  /// What ask() would have said last.
+  bool favours(std::uint64_t space) const;
+  /// What a while of direct execution was spent on.
+  struct Spent {
+    Clock::duration time{};      ///< in all
+    Clock::duration learning{};  ///< of this, on translating code
+    Clock::duration turns{};     ///< of this, by the process, switches included
+    std::uint64_t count = 0;     ///< of turns
+  };
+  void ran(std::uint64_t space, const Spent& spent, Clock::time_point now = Clock::now());
+
+ private:
+  struct Space {
+    std::uint64_t space = ~std::uint64_t{0};
+    bool direct = false;
+    unsigned sightings = 0;
+    std::uint64_t returns = 0;  ///< when it was seen
+    Clock::time_point seen{}, barred_until{};
+    Clock::duration bar{};
+    Clock::duration learnt{};            ///< spent on learning so far, without judgement
+    Clock::time_point period{};          ///< when it began
+    Clock::duration time{}, computed{};  ///< in it
+  };
+  Space& entry(std::uint64_t space) { return spaces_[space / 4096 % spaces_.size()]; }
+
+  DirectExecution when_;
+  std::array<Space, 64> spaces_{};
+};
+
+}  // namespace doppel::engine::direct

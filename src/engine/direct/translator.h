@@ -1,0 +1,51 @@
+#pragma once
+
+#include <asmjit/x86.h>
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "engine/dbt/code_cache.h"
+#include "engine/direct/copier.h"
+#include "isa/decoder.h"
+
+namespace doppel::engine::direct {
+
+/// Makes blocks of a program's code for direct execution. One per process.
+class Translator {
+ public:
+  Translator(const isa::Decoder& decoder, dbt::CodeCache& cache, const Stub& stub)
+      : decoder_(decoder), cache_(cache), stub_(stub) {}
+
+  struct Source {
+    std::span<const std::byte> bytes;  ///< from the first instruction to the end of its page
+    memory::GuestPhysical physical;
+    x86::LinearAddress linear;
+    std::uint32_t mode;  ///< the key of its blocks
+    CopyMode copy;
+    /// The second page of an instruction that crosses, of which alone the block is made; else Block::kNone.
+    memory::GuestPhysical second_page = dbt::Block::kNone;
+  };
+  /// Called before bytes [0, end) of the source are read, with growing `end`.
+  using Announce = std::function<void(std::size_t end)>;
+
+  /// The block, in the cache; null when its first instruction crosses the page or means nothing, or when there is no
+  /// room: see CodeCache::room.
+  dbt::Block* translate(const Source& source, const Announce& announce);
+
+  /// Room that a block may need at most.
+  static constexpr std::size_t kMaxCode = 32 * 1024;
+
+ private:
+  void read(const Source& source, const Announce& announce);
+
+  const isa::Decoder& decoder_;
+  dbt::CodeCache& cache_;
+  const Stub& stub_;
+  asmjit::CodeHolder code_;
+  std::vector<dbt::SourceInsn> insns_;
+};
+
+}  // namespace doppel::engine::direct
