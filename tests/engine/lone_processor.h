@@ -13,7 +13,7 @@ namespace doppel::engine::test {
 class LoneProcessor {
  protected:
   LoneProcessor(std::unique_ptr<Engine> engine, std::uint64_t ram_size)
-      : memory_(memory::GuestMemory::create(ram_size).value()),
+      : memory_(memory::GuestMemory::create(ram_size, memory::GuestMemory::Backing::Shareable).value()),
         engine_(std::move(engine)),
         vcpu_(engine_->create_vcpu({*memory_, io_, clock_, cpuid_, attention_})) {}
 

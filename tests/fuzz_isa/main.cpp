@@ -1,6 +1,6 @@
 // The differential fuzzer: random instructions on the host's processor and on engines, from the same state.
 //
-//   fuzz_isa [--engine all|interp|dbt] [--seed N] [--cases N | --seconds N] [--case N] [--failures N]
+//   fuzz_isa [--engine all|interp|dbt|direct] [--seed N] [--cases N | --seconds N] [--case N] [--failures N]
 //            [--coverage] [--coverage-file F] [--verbose]
 //
 // Cases come in batches, numbered through; --case N runs the one with that number, within its batch, and shows what it
@@ -39,7 +39,9 @@ struct Options {
 
 std::unique_ptr<engine::Engine> make_engine(const std::string& name) {
   if (name == "interp") return engine::make_interpreter();
-  if (name == "dbt") return engine::make_translator().value();
+  engine::TranslatorOptions options;
+  options.direct = name == "direct" ? engine::DirectExecution::Always : engine::DirectExecution::Never;
+  if (name == "dbt" || name == "direct") return engine::make_translator(options).value();
   throw std::runtime_error("no engine " + name);
 }
 
@@ -120,7 +122,7 @@ class Watchdog {
 class Fuzzer {
  public:
   explicit Fuzzer(const Options& options) : options_(options) {
-    for (const char* name : {"interp", "dbt"})
+    for (const char* name : {"interp", "dbt", "direct"})
       if (options.engine == "all" || options.engine == name) sides_.emplace_back(name);
     if (sides_.empty()) throw std::runtime_error("no engine " + options.engine);
     generator_ = std::make_unique<Generator>(sides_.front().guest->cpuid());
@@ -255,7 +257,7 @@ constexpr int kSkipped = 77;
 int main(int argc, char** argv) try {
   doppel::fuzz_isa::Options options;
   CLI::App app{"Executes random instructions on the host's processor and on engines, and compares"};
-  app.add_option("--engine", options.engine, "interp, dbt, or all: both");
+  app.add_option("--engine", options.engine, "interp, dbt, direct (the latter with direct execution), or all");
   app.add_option("--seed", options.seed);
   app.add_option("--cases", options.cases, "how many; default: 100000");
   app.add_option("--seconds", options.seconds, "how long, instead");

@@ -13,7 +13,7 @@ using asmjit::x86::Assembler;
 class RandomPrograms : public ::testing::TestWithParam<TwinMode> {
  protected:
   const TwinMode mode_ = GetParam();
-  Twins twins_;
+  Twins twins_{translator_for(mode_)};
   /// --gtest_random_seed=N makes other programs.
   RandomInstructions random_{twins_.left.cpuid, 7 + static_cast<std::uint64_t>(GetParam()) +
                                                     100 * static_cast<std::uint64_t>(GTEST_FLAG_GET(random_seed))};
@@ -293,8 +293,8 @@ TEST_P(RandomPrograms, end_alike) {
 }
 
 INSTANTIATE_TEST_SUITE_P(modes, RandomPrograms,
-                         ::testing::Values(TwinMode::User64, TwinMode::Supervisor64, TwinMode::Protected32,
-                                           TwinMode::UserCompatibility));
+                         ::testing::Values(TwinMode::User64, TwinMode::Direct64, TwinMode::Supervisor64,
+                                           TwinMode::Protected32, TwinMode::UserCompatibility));
 
 }  // namespace
 }  // namespace doppel::engine::test

@@ -23,7 +23,8 @@ struct Side {
   explicit Side(std::unique_ptr<Engine> made)
       : engine(std::move(made)), vcpu(engine->create_vcpu({*memory, io, clock, cpuid, attention})) {}
 
-  std::unique_ptr<memory::GuestMemory> memory = memory::GuestMemory::create(kTwinRam).value();
+  std::unique_ptr<memory::GuestMemory> memory =
+      memory::GuestMemory::create(kTwinRam, memory::GuestMemory::Backing::Shareable).value();
   x86::test::FakeIo io;
   time::VmClock clock;
   x86::CpuidModel cpuid = x86::CpuidModel::for_host(1);
@@ -40,12 +41,18 @@ struct Side {
   }
 };
 
-enum class TwinMode { User64, Supervisor64, Protected32, UserCompatibility };
+/// Direct64: as User64, for a translator that executes all such programs directly.
+enum class TwinMode { User64, Direct64, Supervisor64, Protected32, UserCompatibility };
 inline bool is_64(TwinMode mode) {
-  return mode == TwinMode::User64 || mode == TwinMode::Supervisor64;
+  return mode == TwinMode::User64 || mode == TwinMode::Direct64 || mode == TwinMode::Supervisor64;
 }
 inline bool is_user(TwinMode mode) {
-  return mode == TwinMode::User64 || mode == TwinMode::UserCompatibility;
+  return mode == TwinMode::User64 || mode == TwinMode::Direct64 || mode == TwinMode::UserCompatibility;
+}
+inline std::unique_ptr<Engine> translator_for(TwinMode mode) {
+  TranslatorOptions options;
+  options.direct = mode == TwinMode::Direct64 ? DirectExecution::Always : DirectExecution::Never;
+  return make_translator(options).value();
 }
 
 /// The same program on the interpreter and on the translator, from the same state: afterwards everything is the same.
@@ -53,7 +60,8 @@ inline bool is_user(TwinMode mode) {
 /// The first 4 MiB of linear addresses are RAM at the same address, in 4 KiB pages; then comes what is no memory.
 class Twins {
  public:
-  explicit Twins(std::unique_ptr<Engine> translator = make_translator().value()) : right(std::move(translator)) {}
+  explicit Twins(std::unique_ptr<Engine> translator = translator_for(TwinMode::User64))
+      : right(std::move(translator)) {}
 
   Side left{make_interpreter()};
   Side right;
