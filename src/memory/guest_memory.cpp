@@ -51,6 +51,7 @@ GuestMemory::GuestMemory(Mapping mapping, UniqueFd file, std::uint64_t size)
       high_size_(size - low_size_),
       dirty_(size >> kPageShift),
       code_(size >> kPageShift) {
+  if (file_.valid()) touched_ = std::make_unique<std::atomic<bool>[]>((size >> kPageShift) / kPagesTogether + 1);
   regions_.push_back({0, low_size_, low_host_});
   if (high_size_ != 0) regions_.push_back({kPciHoleEnd, high_size_, high_host_});
 }
@@ -69,6 +70,13 @@ void GuestMemory::zero(std::byte* start, std::uint64_t length) {
   if (!give_back()) std::memset(start, 0, length);
 }
 
+void GuestMemory::touch(std::uint64_t page) {
+  const std::uint64_t first = page - page % kPagesTogether, pages = size_ >> kPageShift;
+  if (touched_[first / kPagesTogether].exchange(true, std::memory_order_relaxed)) return;
+  // Where the host's kernel does not know it (before 5.14), they come one by one.
+  ::madvise(page_at(first), std::min(kPagesTogether, pages - first) << kPageShift, MADV_POPULATE_WRITE);
+}
+
 Result<void> GuestMemory::map_contents(int fd, std::uint64_t offset, std::uint64_t page, std::uint64_t length) {
   const std::uint64_t pages = size_ >> kPageShift;
   if (offset % kPageSize != 0 || length % kPageSize != 0 || page > pages || length >> kPageShift > pages - page) {
@@ -80,6 +88,7 @@ Result<void> GuestMemory::map_contents(int fd, std::uint64_t offset, std::uint64
     return system_error("cannot map a file of saved memory");
   }
   has_mapped_contents_ = true;
+  touched_.reset();
   return {};
 }
 
@@ -114,6 +123,10 @@ bool GuestMemory::read(GuestPhysical address, std::span<std::byte> out) const {
 bool GuestMemory::write(GuestPhysical address, std::span<const std::byte> bytes) {
   std::byte* target = range(address, bytes.size());
   if (target == nullptr) return false;
+  if (touched_ != nullptr && bytes.size() > kPageSize) {
+    for (std::uint64_t page = page_index(address); page <= page_index(address + bytes.size() - 1); ++page)
+      if (!touched_[page / kPagesTogether].load(std::memory_order_relaxed)) touch(page);
+  }
   prepare_device_write(address, bytes.size());
   std::copy_n(bytes.data(), bytes.size(), target);
   note_device_write(address, bytes.size());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -127,6 +128,8 @@ class GuestMemory {
   void prepare_write(GuestPhysical address) {
     const std::uint64_t page = page_index(address);
     dirty_.mark(page);
+    if (touched_ != nullptr && !touched_[page / kPagesTogether].load(std::memory_order_relaxed)) [[unlikely]]
+      touch(page);
     if (observer_ != nullptr) [[unlikely]]
       observer_->before_write(page);
   }
@@ -156,11 +159,16 @@ class GuestMemory {
   /// so a range that is all RAM lies in one.
   std::byte* range(GuestPhysical address, std::uint64_t length) const;
   void show_before_write(GuestPhysical address, std::uint64_t length);
+  void touch(std::uint64_t page);
   /// Makes whole pages read as zeros and gives them back to the host.
   void zero(std::byte* start, std::uint64_t length);
 
   Mapping mapping_;
   UniqueFd file_;  ///< empty where the RAM is private
+  /// Pages of a file come one fault at a time, where private memory has huge ones: so many are asked for together,
+  /// once.
+  static constexpr std::uint64_t kPagesTogether = 512;
+  std::unique_ptr<std::atomic<bool>[]> touched_;  ///< null where the RAM is private
   std::uint64_t size_;
   std::byte* low_host_;
   std::uint64_t low_size_;

@@ -242,5 +242,26 @@ TEST(GuestMemory, AnObserverSeesPagesBeforeTheyAreWritten) {
   EXPECT_EQ(observer.seen[1], (std::pair<std::uint64_t, int>{1, 6}));
 }
 
+TEST(GuestMemory, ShareableRamIsAFileByPageIndex) {
+  const auto memory = std::move(GuestMemory::create(4 * kGiB, GuestMemory::Backing::Shareable)).value();
+  ASSERT_GE(memory->shared_fd(), 0);
+  const auto in_file = [&](GuestPhysical address) {
+    std::uint32_t value = ~0U;
+    const auto offset = static_cast<off_t>(memory->page_index(address) * kPageSize);
+    EXPECT_EQ(::pread(memory->shared_fd(), &value, sizeof value, offset), ssize_t{sizeof value});
+    return value;
+  };
+  for (const GuestPhysical address : {GuestPhysical{0x5000}, kPciHoleEnd + 0x7000}) {
+    ASSERT_TRUE(memory->write_value<std::uint32_t>(address, 0x1234'5678));
+    EXPECT_EQ(in_file(address), 0x1234'5678U);
+    ASSERT_TRUE(memory->discard(address, kPageSize));
+    EXPECT_EQ(in_file(address), 0U);
+    std::uint32_t value = 1;
+    EXPECT_TRUE(memory->read_value(address, value));
+    EXPECT_EQ(value, 0U);
+  }
+  EXPECT_EQ(make(4 * kMiB)->shared_fd(), -1);
+}
+
 }  // namespace
 }  // namespace doppel::memory

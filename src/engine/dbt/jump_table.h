@@ -32,7 +32,7 @@ class JumpTable {
   /// Where PDEP puts the low bits of an address to make of them, in units of 8 bytes, its entry's place.
   static constexpr std::uint64_t kPlaces = (kEntries - 1) * (sizeof(Entry) / 8);
   /// An address plus itself rotated to the right by this is what the second place is made of: addresses that share the
-  /// first, unless 64 MiB apart, do not share the second.
+  /// first, unless multiples of 64 MiB apart, do not share the second.
   static constexpr unsigned kSecondRotation = 9;
   using Entries = std::array<Entry, kEntries>;
   /// Its tag is in slot 0, where it can be met while Env::jump_mask is 0 only; what is found then is the code of its
