@@ -1,9 +1,15 @@
 #include "cli/clone.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <thread>
+#include <utility>
 
 #include "cli/agent_client.h"
 #include "cli/exec.h"
@@ -80,30 +86,74 @@ void rename_by_shell(const control::RunningVm& vm) {
   }
 }
 
-/// Gives the guests identities of their own, all at the same time.
-void renew(const std::vector<std::string>& names) {
+bool set_state(const control::RunningVm& vm, const char* state) {
+  const std::string body = fmt::format(R"({{"state": "{}"}})", state);
+  return control::call(vm.paths.control_socket(), "PATCH", "/vm", body).ok();
+}
+
+/// Gives guests identities of their own, as many at a time as the host has processors. Who has its own waits, paused,
+/// for the others: guests that hear of another time, name and address start to work on that, and would take the
+/// processors from those that are still the same machine.
+class Renewals {
+ public:
+  ~Renewals() {
+    finish(0);
+    for (const control::RunningVm& vm : waiting_) set_state(vm, "Resumed");
+  }
+  void begin(const std::string& name) {
+    Result<control::RunningVm> vm = find_running(name);
+    if (!vm) return;
+    Result<UniqueFd> socket = control::connect_unix(vm->paths.vsock_socket());
+    if (!socket || !request_vsock(socket->get(), agent::kPort)) return rename_by_shell(*vm);
+    under_way_.push_back({*std::move(vm), *std::move(socket)});
+    finish(std::max(std::thread::hardware_concurrency(), 1U) - 1);
+  }
+
+ private:
   struct Guest {
     control::RunningVm vm;
     UniqueFd agent;
+    bool told = false;
   };
-  std::vector<Guest> guests;
-  for (const std::string& name : names) {
-    Result<control::RunningVm> vm = find_running(name);
-    if (!vm) continue;
-    Result<UniqueFd> socket = control::connect_unix(vm->paths.vsock_socket());
-    if (socket && !request_vsock(socket->get(), agent::kPort)) socket->reset();
-    guests.push_back({*std::move(vm), socket ? *std::move(socket) : UniqueFd()});
-  }
-  for (Guest& guest : guests) {
-    if (!guest.agent.valid() || !await_vsock(guest.agent.get(), kAgentPatience) ||
-        !send_renewal(guest.agent.get(), {guest.vm.name, addresses_of(guest.vm)})) {
-      guest.agent.reset();
+  using Clock = std::chrono::steady_clock;
+
+  /// Waits until no more than so many are under way.
+  void finish(std::size_t left) {
+    auto end = Clock::now() + kAgentPatience;
+    while (under_way_.size() > left) {
+      std::vector<pollfd> ready;
+      for (const Guest& guest : under_way_) ready.push_back({guest.agent.get(), POLLIN, 0});
+      const auto patience = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+      const int events = ::poll(ready.data(), ready.size(), std::max(0, static_cast<int>(patience.count())));
+      if (events < 0 && errno == EINTR) continue;
+      std::vector<Guest> others;
+      for (std::size_t i = 0; i < ready.size(); ++i) {
+        Guest& guest = under_way_[i];
+        if (ready[i].revents != 0 && !guest.told) {
+          guest.told = await_vsock(guest.agent.get(), kAgentPatience) &&
+                       send_renewal(guest.agent.get(), {guest.vm.name, addresses_of(guest.vm)});
+          if (guest.told) {
+            others.push_back(std::move(guest));
+            continue;
+          }
+        } else if (ready[i].revents != 0 && receive_renewed(guest.agent.get())) {
+          set_state(guest.vm, "Paused");
+          waiting_.push_back(std::move(guest.vm));
+          continue;
+        } else if (ready[i].revents == 0 && events > 0) {
+          others.push_back(std::move(guest));
+          continue;
+        }
+        rename_by_shell(guest.vm);
+      }
+      under_way_ = std::move(others);
+      end = Clock::now() + kAgentPatience;
     }
   }
-  for (const Guest& guest : guests) {
-    if (!guest.agent.valid() || !receive_renewed(guest.agent.get())) rename_by_shell(guest.vm);
-  }
-}
+
+  std::vector<Guest> under_way_;
+  std::vector<control::RunningVm> waiting_;
+};
 
 /// A snapshot for the clones alone: they hold its files open when it is gone.
 class TemporarySnapshot {
@@ -146,16 +196,16 @@ int clone_machine(const CloneOptions& options) {
   const std::string prefix = options.prefix.empty() ? reference->machine : options.prefix;
   unsigned number = 0;
   int status = exit_status::kSuccess;
-  std::vector<std::string> names;
+  std::optional<Renewals> renewals;
+  if (manifest->vsock) renewals.emplace();
   for (unsigned started = 0; started < options.number && status == exit_status::kSuccess; ++started) {
     std::string name;
     do {
       name = fmt::format("{}-{}", prefix, ++number);
     } while (find_running(name));
     status = start_clone(options, *manifest, name);
-    if (status == exit_status::kSuccess) names.push_back(name);
+    if (status == exit_status::kSuccess && renewals) renewals->begin(name);
   }
-  if (manifest->vsock) renew(names);
   return status;
 }
 

@@ -19,7 +19,7 @@ namespace {
 
 using control::OutputQueue;
 
-constexpr auto kRunningPoll = std::chrono::milliseconds(5);
+constexpr auto kRunningPoll = std::chrono::milliseconds(1);
 
 std::span<const std::byte> as_bytes(const std::string& text) {
   return std::as_bytes(std::span{text});
