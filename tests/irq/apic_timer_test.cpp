@@ -181,5 +181,17 @@ TEST_F(ApicTimerTest, ArmedAtSaveFiresOnceAfterRestore) {
   EXPECT_EQ(take(), 0) << "a one-shot that has fired fires again";
 }
 
+TEST_F(ApicTimerTest, ADeadlineOfZeroAtSaveNeverFires) {
+  timer.configure(ApicTimerMode::TscDeadline, false);
+  timer.set_tsc_deadline(1000);
+  timer.set_tsc_deadline(0);
+  const auto saved = state::save(test::describe_of(timer));
+  timer.reset();
+  ASSERT_TRUE(state::load(saved, test::describe_of(timer)).ok());
+  time.advance(1'000'000);
+  EXPECT_EQ(take(), 0);
+  EXPECT_EQ(timer.tsc_deadline(), 0u);
+}
+
 }  // namespace
 }  // namespace doppel::irq

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/temporary_directory.h"
+#include "snapshot/ram_capture.h"
 
 namespace doppel::snapshot {
 namespace {
@@ -65,6 +66,46 @@ TEST_F(RamLayersTest, SumsThatEndTooEarlyMentionNoPages) {
   add_pieces(std::make_shared<const UniqueFd>(), short_sums, kMemory, pieces);
   ASSERT_EQ(pieces.size(), 1U);
   EXPECT_EQ(pieces[0].bytes, kPageSize);
+}
+
+/// RAM is in two pieces then, with the PCI hole in between.
+TEST_F(RamLayersTest, AnIncrementalSnapshotOfMoreThanThreeGibHasEachPageInItsPlace) {
+  constexpr std::uint64_t kBytes = std::uint64_t{5} << 30, kGib = std::uint64_t{1} << 30;
+  const auto memory = *memory::GuestMemory::create(kBytes);
+  RamCapture capture(*memory);
+  memory->set_write_observer(&capture);
+  const auto save = [&](const UniqueFd& ram, const UniqueFd& sums, bool complete) {
+    LayerWriter layer(ram.get(), sums.get(), kBytes, complete);
+    EXPECT_TRUE(layer.begin());
+    capture.begin(memory->dirty().collect_bits());
+    EXPECT_TRUE(capture.write(
+        [&layer](std::uint64_t page, std::span<const std::byte> contents) { return layer.page(page, contents); }));
+    EXPECT_TRUE(layer.finish());
+  };
+  const std::vector<std::uint64_t> places{0x1000, 3 * kGib - 0x1000, 4 * kGib, 4 * kGib + 0x5000, 6 * kGib - 0x1000};
+  for (const std::uint64_t place : places) ASSERT_TRUE(memory->write_value(place, place + 1));
+  save(ram_, sums_, true);
+  const UniqueFd upper = file("upper"), upper_sums = file("upper.sums");
+  for (const std::size_t changed : {0U, 3U}) ASSERT_TRUE(memory->write_value(places[changed], places[changed] + 2));
+  save(upper, upper_sums, false);
+
+  std::vector<machine::SavedMachine::RamPiece> pieces;
+  for (const char* layer : {"ram", "upper"}) {
+    const std::string sums = std::string(layer) == "ram" ? "sums" : "upper.sums";
+    const Result<std::vector<std::byte>> list = read_file(directory_ / sums);
+    ASSERT_TRUE(list);
+    add_pieces(std::make_shared<const UniqueFd>(file(layer)), *list, kBytes, pieces);
+  }
+  const auto restored = *memory::GuestMemory::create(kBytes);
+  for (const auto& piece : pieces) {
+    ASSERT_TRUE(restored->map_contents(piece.file->get(), piece.offset, piece.page, piece.bytes));
+  }
+  for (const std::uint64_t place : places) {
+    std::uint64_t before = 0, after = 0;
+    ASSERT_TRUE(memory->read_value(place, before));
+    ASSERT_TRUE(restored->read_value(place, after));
+    EXPECT_EQ(after, before) << std::hex << place;
+  }
 }
 
 }  // namespace

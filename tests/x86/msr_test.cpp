@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <vector>
 
+#include "state/snapshot_io.h"
 #include "x86/fake_platform.h"
 #include "x86/msr_numbers.h"
 
@@ -120,6 +122,49 @@ TEST_F(MsrTest, KvmclockRegistersHaveTwoNumbers) {
   EXPECT_EQ(read_msr(cpu, msr::kKvmSystemTime), 0x3001U);
   write_msr(cpu, msr::kKvmWallClock, 0x3100);
   EXPECT_EQ(read_msr(cpu, msr::kKvmWallClockNew), 0x3100U);
+}
+
+TEST_F(MsrTest, EveryRegisterIsWhatItWasAfterARestore) {
+  constexpr std::pair<std::uint32_t, std::uint32_t> kRanges[] = {{0, msr::kTscDeadline - 1},
+                                                                 {msr::kX2apicLast + 1, 0x1000},
+                                                                 {0x4B56'4D00, 0x4B56'4DFF},
+                                                                 {0xC000'0080, 0xC000'01FF},
+                                                                 {0xC001'0000, 0xC001'1FFF}};
+  std::map<std::uint32_t, std::uint64_t> before;
+  unsigned changed = 0;
+  for (const auto& [first, last] : kRanges) {
+    for (std::uint32_t number = first; number <= last; ++number) {
+      // The last of these that a register takes.
+      for (const std::uint64_t value :
+           {std::uint64_t{0x6}, std::uint64_t{0x1001}, std::uint64_t{0x0606'0000} + 0x1000 * (number & 0xF)}) {
+        if (number != msr::kApicBase) fault_of([&] { write_msr(cpu, number, value); });
+      }
+    }
+  }
+  for (const auto& [first, last] : kRanges) {
+    for (std::uint32_t number = first; number <= last; ++number) {
+      fault_of([&] { before[number] = read_msr(cpu, number); });
+    }
+  }
+  const auto saved = state::save([this](state::Visitor& v) { cpu.state.describe(v); });
+  Attention other_attention;
+  // Nobody has asked it for its CPUID yet.
+  Cpu other{CpuPorts{memory, io, clock, cpuid, other_attention}};
+  for (const auto& [number, value] : before) {
+    fault_of([&, &number = number, &value = value] { changed += read_msr(other, number) != value ? 1 : 0; });
+  }
+  EXPECT_GT(changed, 30U) << "the test has changed nothing";
+  ASSERT_TRUE(state::load(saved, [&other](state::Visitor& v) { other.state.describe(v); }));
+  for (const auto& [number, value] : before) EXPECT_EQ(read_msr(other, number), value) << std::hex << number;
+}
+
+TEST_F(MsrTest, EachProcessorsTscIsWhereItWasAfterARestore) {
+  write_msr(cpu, msr::kTimeStampCounter, 1'000'000);
+  const auto saved = state::save([this](state::Visitor& v) { cpu.state.describe(v); });
+  Attention other_attention;
+  Cpu other{CpuPorts{memory, io, clock, cpuid, other_attention}};
+  ASSERT_TRUE(state::load(saved, [&other](state::Visitor& v) { other.state.describe(v); }));
+  EXPECT_EQ(read_msr(other, msr::kTimeStampCounter), read_msr(cpu, msr::kTimeStampCounter));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "devices/virtio/driver.h"
 #include "devices/virtio/entropy.h"
 #include "state/contract.h"
+#include "state/snapshot_io.h"
 
 namespace doppel::devices::virtio {
 namespace {
@@ -40,6 +41,21 @@ TEST_F(VirtioDevice, TellsTheSizeOfItsBarAndMovesWithIt) {
   EXPECT_EQ(device.bar_base(0), 0xD000'0000u);
   device.config_write(0x04, 2, 0);
   EXPECT_EQ(device.bar_base(0), bus::PciFunction::kUnmapped);
+}
+
+TEST_F(VirtioDevice, ABarThatIsBeingMovedAtASaveCanBeMovedOn) {
+  const std::uint64_t base = device.bar_base(0);
+  device.config_write(0x10, 4, 0xFFFF'FFFF);  // its lower half has been asked for its size …
+  Entropy later{"entropy", *memory};
+  VirtioDriver elsewhere{later, *memory};
+  const auto saved = state::save([this](state::Visitor& v) { device.describe(v); });
+  ASSERT_TRUE(state::load(saved, [&later](state::Visitor& v) { later.describe(v); }));
+  EXPECT_EQ(later.config_read(0x10, 4), 0xFFFF'800Cu);
+  EXPECT_EQ(later.bar_base(0), device.bar_base(0));
+  EXPECT_NE(later.bar_base(0), base);
+  later.config_write(0x10, 4, 0xD000'0000);  // … and gets its new address afterwards
+  later.config_write(0x14, 4, 0);
+  EXPECT_EQ(later.bar_base(0), 0xD000'0000u);
 }
 
 TEST_F(VirtioDevice, RefusesFeaturesThatItHasNotOffered) {

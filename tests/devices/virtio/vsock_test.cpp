@@ -80,6 +80,22 @@ class VirtioVsock : public testing::Test {
     if (data != nullptr) *data = driver->text(place[0] + sizeof header, header.length);
     return header;
   }
+  /// A host program's connection to the guest's port 1024, and the port that it has at the host's side.
+  std::pair<UniqueFd, std::uint32_t> connect_to_guest() {
+    UniqueFd client = connect();
+    EXPECT_TRUE(write_all(client.get(), std::as_bytes(std::span("CONNECT 1024\n", 13))));
+    const VsockHeader request = receive();
+    EXPECT_EQ(operation(request), VsockOperation::Request);
+    send(VsockOperation::Response, request.source_port);
+    const std::string answer = "OK " + std::to_string(request.source_port) + "\n";
+    EXPECT_EQ(read(client, answer.size()), answer);
+    return {std::move(client), request.source_port};
+  }
+  /// Saves the paused device and loads that again.
+  void save_and_load() {
+    const auto describe = [this](state::Visitor& v) { device->describe(v); };
+    EXPECT_TRUE(state::load(state::save(describe), describe));
+  }
   static VsockOperation operation(const VsockHeader& header) { return static_cast<VsockOperation>(header.operation); }
 
   static std::string read(const UniqueFd& fd, std::size_t size) {
@@ -218,6 +234,48 @@ TEST_F(VirtioVsock, ConnectionsAfterALoadWaitUntilTheGuestHasForgottenThoseBefor
   driver->submit(kEvent, {}, {4});
   driver->notify(kEvent);
   while (!driver->take_used(kReceive)) std::this_thread::yield();
+}
+
+TEST_F(VirtioVsock, WhatTheHostSaysDuringAPauseComesAfterwards) {
+  const auto [client, port] = connect_to_guest();
+  const auto place = driver->submit(kReceive, {}, {512});
+  device->pause();
+  driver->notify(kReceive);
+  ASSERT_TRUE(write_all(client.get(), std::as_bytes(std::span("hello", 5))));
+  for (int i = 0; i < 100; ++i) reactor->synchronize();
+  EXPECT_FALSE(driver->take_used(kReceive)) << "the guest's memory has changed during a pause";
+  device->resume();
+  while (!driver->take_used(kReceive)) std::this_thread::yield();
+  EXPECT_EQ(driver->text(place[0] + sizeof(VsockHeader), 5), "hello");
+  // And in both directions from then on.
+  send(VsockOperation::ReadWrite, port, "hello yourself");
+  EXPECT_EQ(read(client, 14), "hello yourself");
+}
+
+TEST_F(VirtioVsock, WhatTheGuestWasSendingAtASaveIsTakenAfterTheLoad) {
+  const auto [client, port] = connect_to_guest();
+  while (driver->take_used(kTransmit)) {
+  }
+  device->pause();
+  send(VsockOperation::ReadWrite, port, "in flight");
+  save_and_load();
+  device->resume();
+  while (!driver->take_used(kTransmit)) std::this_thread::yield();
+  // The connection is not there any more, which the guest is told.
+  VsockHeader header = receive();
+  EXPECT_EQ(operation(header), VsockOperation::Reset);
+  EXPECT_EQ(header.source_port, port);
+}
+
+TEST_F(VirtioVsock, ALoadForgetsNoPortThatTheGuestMayKnow) {
+  const std::uint32_t before = connect_to_guest().second;
+  driver->submit(kEvent, {}, {4});
+  device->pause();
+  save_and_load();
+  device->resume();
+  driver->submit(kEvent, {}, {4});
+  driver->notify(kEvent);
+  EXPECT_GT(connect_to_guest().second, before);
 }
 
 }  // namespace
