@@ -94,6 +94,8 @@ void add_run(CLI::App& app, Arguments& arguments) {
       ->add_option("--from", options.from,
                    "go on from a snapshot, the newest of that machine unless there is a TAG, instead of booting")
       ->type_name("MACHINE[:TAG]");
+  command->add_flag("--await-load", options.await_load,
+                    "start nothing before PUT /snapshot/load at the control socket has named a snapshot");
   command->add_option("--initrd", options.initrds, "initial RAM disk; repeat for several")
       ->type_name("FILE")
       ->allow_extra_args(false);

@@ -18,6 +18,7 @@
 #include "base/state_directory.h"
 #include "base/system_error.h"
 #include "cli/agent_client.h"
+#include "cli/await_load.h"
 #include "cli/endpoints.h"
 #include "cli/exec.h"
 #include "cli/exit_status.h"
@@ -102,8 +103,8 @@ class Debugging {
   std::unique_ptr<debug::GdbServer> server_;
 };
 
-/// How long a guest that goes on may take until it listens.
-constexpr std::chrono::seconds kRenewalPatience{20};
+/// As long as it takes: the guest may be paused, and this process ends with the machine.
+constexpr std::chrono::seconds kRenewalPatience{0};
 
 /// Tells the guest of a machine that goes on from a snapshot what time it is, from a process of its own.
 void tell_time(const std::string& name) {
@@ -197,7 +198,8 @@ Result<std::unique_ptr<snapshot::Snapshotter>> make_snapshotter(machine::Machine
 }
 
 /// Everything after the options were found good, in the process that will be the machine.
-int run_machine(const RunOptions& options, Start start, const Hooks& hooks) {
+/// `claimed`: the name that it has already.
+int run_machine(const RunOptions& options, Start start, const Hooks& hooks, std::optional<Claim> claimed = {}) {
   machine::MachineConfig& config = start.config;
   Result<Signals> signals = Signals::block();
   if (!signals) return fail(exit_status::kHostFailure, signals.error());
@@ -222,13 +224,14 @@ int run_machine(const RunOptions& options, Start start, const Hooks& hooks) {
   std::optional<Guardian> connector;
   std::optional<Endpoints> endpoints;
   if (runtime) {
-    Result<control::Registration> claimed = control::Registry(*runtime).claim(options.name);
-    if (!claimed) return fail(exit_status::kUsage, claimed.error());
-    registration.emplace(*std::move(claimed));
+    if (!claimed) {
+      Result<Claim> made = Claim::make(*runtime, options.name);
+      if (!made) return fail(made.error().of_host ? exit_status::kHostFailure : exit_status::kUsage, made.error());
+      claimed.emplace(*std::move(made));
+    }
+    registration.emplace(std::move(claimed->registration));
     config.name = registration->name();
-    Result<Endpoints> opened = Endpoints::open(registration->paths());
-    if (!opened) return fail(exit_status::kHostFailure, opened.error());
-    endpoints.emplace(*std::move(opened));
+    endpoints.emplace(std::move(claimed->endpoints));
     if (start.base ? start.base->vsock : !options.command) {
       Result<UniqueFd> vsock = control::listen_unix(registration->paths().vsock_socket());
       if (!vsock) return fail(exit_status::kHostFailure, vsock.error());
@@ -336,8 +339,8 @@ Started await_start(pid_t child, const UniqueFd& from_child) {
   return {{}, WIFEXITED(status) ? WEXITSTATUS(status) : exit_status::kHostFailure};
 }
 
-/// Goes on in the starter once the guest runs; in the machine's process it does not return.
-Started start_in_background(const RunOptions& options, Start start, Tie tie) {
+/// Goes on in the starter once `body`, in a process of its own, has called on_running; there it does not return.
+Started start_in_background(const std::function<int(const Hooks&)>& body, Tie tie) {
   const auto failed = [](const Error& error) { return Started{{}, fail(exit_status::kHostFailure, error)}; };
   // For the time when files can no longer be opened.
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -368,7 +371,11 @@ Started start_in_background(const RunOptions& options, Start start, Tie tie) {
     }
     return {};
   };
-  std::exit(run_machine(options, std::move(start), {in_jail, on_running}));
+  std::exit(body({in_jail, on_running}));
+}
+
+Started start_in_background(const RunOptions& options, Start start, Tie tie) {
+  return start_in_background([&](const Hooks& hooks) { return run_machine(options, std::move(start), hooks); }, tie);
 }
 
 /// A guest that boots from a disk may take its time, on a busy host more of it.
@@ -439,6 +446,32 @@ int run_from_snapshot(const RunOptions& options) {
   return started.status;
 }
 
+/// The machine of the snapshot that the control socket is told of.
+int run_what_is_loaded(const RunOptions& options, const Hooks& hooks) {
+  const Result<std::string> runtime = control::runtime_directory();
+  if (!runtime) return fail(exit_status::kHostFailure, runtime.error());
+  Result<Claim> claim = Claim::make(*runtime, options.name);
+  if (!claim) return fail(claim.error().of_host ? exit_status::kHostFailure : exit_status::kUsage, claim.error());
+  if (hooks.on_running) hooks.on_running(claim->registration.name());
+  Result<std::optional<LoadedStart>> loaded = await_load(options, *claim);
+  if (!loaded) return fail(exit_status::kHostFailure, loaded.error());
+  if (!*loaded) return exit_status::kSuccess;
+  LoadedStart& start = **loaded;
+  return run_machine(start.options, {std::move(start.start.config), std::move(start.start.manifest)},
+                     {hooks.in_jail, {}}, *std::move(claim));
+}
+
+int run_awaiting_load(const RunOptions& options) {
+  if (!options.from.empty() || options.command) {
+    return fail(exit_status::kUsage, Error{"--await-load: the snapshot is named later, and -c needs one now"});
+  }
+  if (!options.detach) return run_what_is_loaded(options, {});
+  const Started started =
+      start_in_background([&](const Hooks& hooks) { return run_what_is_loaded(options, hooks); }, Tie::Own);
+  if (!started.name.empty()) fmt::print("{}\n", started.name);
+  return started.status;
+}
+
 }  // namespace
 
 int run(const RunOptions& options) {
@@ -451,6 +484,7 @@ int run(const RunOptions& options) {
   if (options.jail != "on" && options.jail != "off") {
     return fail(exit_status::kUsage, Error{fmt::format("--jail {}: use on or off", options.jail)});
   }
+  if (options.await_load) return run_awaiting_load(options);
   if (!options.from.empty()) return run_from_snapshot(options);
   Result<std::optional<ImageRun>> image = resolve_image(options);
   if (!image) return fail(exit_status::kUsage, image.error());

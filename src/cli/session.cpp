@@ -194,6 +194,7 @@ void Session::await_running(std::function<void()> on_running) {
 }
 
 int Session::run(std::function<void()> on_running) {
+  if (parts_.options.start_paused) vm_.pause();
   if (on_running) await_running(std::move(on_running));
   if (!is_command() && !parts_.options.detach) start_input();
   std::thread main_thread([this] { loop_.run(); });

@@ -184,8 +184,28 @@ HttpResponse put_snapshot_create(const HttpRequest& request, Vm& vm) {
   return response;
 }
 
-HttpResponse put_snapshot_load(const HttpRequest& /*request*/, Vm& /*vm*/) {
-  return fault(400, "the machine has been started already: doppel snapshot restore starts it anew from a snapshot");
+HttpResponse put_snapshot_load(const HttpRequest& request, Vm& vm) {
+  constexpr const char* kForm =
+      R"(the body must be {"tag": "…"} or {"snapshot": "MACHINE:TAG"}, and may have resume_vm)";
+  const json body = parse(request.body);
+  if (!body.is_object()) return fault(400, kForm);
+  LoadRequest load;
+  for (const auto& [key, value] : body.items()) {
+    if (key == "tag" && value.is_string()) {
+      load.tag = value.get<std::string>();
+    } else if (key == "snapshot" && value.is_string()) {
+      load.snapshot = value.get<std::string>();
+    } else if (key == "resume_vm" && value.is_boolean()) {
+      load.resume = value.get<bool>();
+    } else if (key == "snapshot_path" || key == "mem_file_path" || key == "mem_backend") {
+      return fault(400, "snapshots have names here: give a tag, or a snapshot as MACHINE:TAG");
+    } else {
+      return fault(400, fmt::format("unknown or wrong member {}: there are tag, snapshot and resume_vm", key));
+    }
+  }
+  if (load.tag.empty() == load.snapshot.empty()) return fault(400, kForm);
+  const Result<void> loaded = vm.load(load);
+  return loaded ? done() : fault(400, loaded.error().message);
 }
 
 HttpResponse get_snapshot(const HttpRequest& /*request*/, Vm& vm) {

@@ -33,6 +33,9 @@ class MachineVm : public Vm {
   void kill() override { machine_.stop(); }
   Result<void> snapshot(snapshot::CreateOptions options, snapshot::Snapshotter::Done done) override;
   snapshot::Snapshotter::Progress snapshot_progress() const override;
+  Result<void> load(const LoadRequest& /*request*/) override {
+    return Error{"the machine has been started already: doppel snapshot restore starts it anew from a snapshot"};
+  }
 
  private:
   machine::Machine& machine_;

@@ -10,6 +10,13 @@
 
 namespace doppel::control {
 
+/// PUT /snapshot/load.
+struct LoadRequest {
+  std::string snapshot{};  ///< a machine's, "MACHINE" or "MACHINE:TAG"; empty: this machine's own
+  std::string tag{};       ///< of its own; empty: the newest
+  bool resume = false;     ///< it runs at once; else it is paused
+};
+
 /// What may be asked of a VM from outside. All calls come from one thread.
 class Vm {
  public:
@@ -40,6 +47,8 @@ class Vm {
   /// Begins a snapshot; `done` is called when it is there, in any thread. The error is that none can be begun.
   virtual Result<void> snapshot(snapshot::CreateOptions options, snapshot::Snapshotter::Done done) = 0;
   virtual snapshot::Snapshotter::Progress snapshot_progress() const = 0;
+  /// Has a machine that has not been started go on from a snapshot.
+  virtual Result<void> load(const LoadRequest& request) = 0;
 };
 
 }  // namespace doppel::control

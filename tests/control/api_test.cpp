@@ -81,6 +81,13 @@ TEST(Api, PausesAndResumes) {
   EXPECT_EQ(vm.state(), "Running");
 }
 
+TEST(Api, LoadsSnapshots) {
+  FakeVm vm;
+  EXPECT_EQ(ask(vm, "PUT", "/snapshot/load", R"({"tag":"s1"})").status, 204);
+  EXPECT_EQ(ask(vm, "PUT", "/snapshot/load", R"({"snapshot":"web:s2","resume_vm":true})").status, 204);
+  EXPECT_EQ(vm.asked, "load /s1 load web:s2/ running ");
+}
+
 TEST(Api, AnswersMistakesWithAFaultMessage) {
   struct Case {
     int status;
@@ -109,7 +116,12 @@ TEST(Api, AnswersMistakesWithAFaultMessage) {
       {400, "PUT", "/snapshot/create", R"({"tag":7})"},
       {400, "PUT", "/snapshot/create", R"({"tag":"s1","snapshot_type":"Half"})"},
       {400, "PUT", "/snapshot/create", R"({"snapshot_path":"/tmp/x","mem_file_path":"/tmp/y"})"},
-      {400, "PUT", "/snapshot/load", R"({"tag":"s1"})"},
+      {400, "PUT", "/snapshot/load", "[]"},
+      {400, "PUT", "/snapshot/load", "{}"},
+      {400, "PUT", "/snapshot/load", R"({"tag":"s1","snapshot":"web:s1"})"},
+      {400, "PUT", "/snapshot/load", R"({"tag":"s1","resume_vm":1})"},
+      {400, "PUT", "/snapshot/load", R"({"snapshot_path":"/tmp/x","mem_backend":{}})"},
+      {400, "PUT", "/snapshot/load", R"({"tag":"refused"})"},
       {404, "GET", "/nowhere", ""},
       {404, "GET", "/vm/config/", ""},
       {405, "DELETE", "/vm", ""},

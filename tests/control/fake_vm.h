@@ -55,6 +55,11 @@ class FakeVm : public control::Vm {
     return {};
   }
   snapshot::Snapshotter::Progress snapshot_progress() const override { return {true, 10, 3}; }
+  Result<void> load(const control::LoadRequest& request) override {
+    if (request.tag == "refused") return Error{"there is no such snapshot"};
+    asked += "load " + request.snapshot + "/" + request.tag + (request.resume ? " running " : " ");
+    return {};
+  }
 
   /// Ends the snapshot "slow", in any thread.
   void finish_slow() { slow_(snapshot::CreateReport{}); }

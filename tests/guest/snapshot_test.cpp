@@ -18,6 +18,7 @@
 #include <string>
 #include <thread>
 
+#include "control/client.h"
 #include "guest/snapshots_fixture.h"
 
 namespace doppel::test {
@@ -240,6 +241,40 @@ TEST_F(Snapshots, OneFileIsASnapshot) {
   EXPECT_EQ(ok({"snapshot", "import", directory_ / "file", "moved:here"}), "moved:here\n");
   const RunResult result = run_doppel({"run", "--from", "moved:here", "-c", "cat /tmp/state"});
   EXPECT_EQ(result.output, "kept\n") << result.errors;
+}
+
+TEST_F(Snapshots, AProcessThatWaitsGoesOnFromWhatItsSocketIsTold) {
+  start("web", {"--memory", "128M"});
+  guest("web", "echo prepared >/tmp/state");
+  ok({"snapshot", "create", "web", "ready"});
+  start("later", {"--await-load"});
+  const std::string socket = directory_ / "XDG_RUNTIME_DIR/doppel/later/control.sock";
+  const auto put = [&socket](const char* method, const char* target, const char* body) {
+    const Result<control::HttpResponse> answer = control::call(socket, method, target, body);
+    return answer ? std::string("done") : answer.error().message;
+  };
+  const auto state = [&socket] {
+    const Result<control::HttpResponse> answer = control::call(socket, "GET", "/");
+    return answer ? nlohmann::json::parse(answer->body)["state"].get<std::string>() : answer.error().message;
+  };
+  EXPECT_EQ(state(), "Not started");
+  EXPECT_THAT(put("PATCH", "/vm", R"({"state": "Resumed"})"), HasSubstr("has not been started"));
+  EXPECT_THAT(put("PUT", "/snapshot/load", R"({"snapshot": "web:other"})"), HasSubstr("no snapshot web:other"));
+  EXPECT_EQ(put("PUT", "/snapshot/load", R"({"snapshot": "web:ready"})"), "done");
+  EXPECT_EQ(state(), "Paused");
+  EXPECT_THAT(put("PUT", "/snapshot/load", R"({"snapshot": "web:ready"})"), HasSubstr("started already"));
+  EXPECT_EQ(put("PATCH", "/vm", R"({"state": "Resumed"})"), "done");
+  EXPECT_EQ(guest("later", "cat /tmp/state"), "prepared\n");
+  // The machine's own snapshot by its tag, running at once.
+  ok({"kill", "web"});
+  start("web", {"--await-load"});
+  EXPECT_EQ(ok({"exec", "later", "true"}), "");
+  const std::string web = directory_ / "XDG_RUNTIME_DIR/doppel/web/control.sock";
+  EXPECT_TRUE(control::call(web, "PUT", "/snapshot/load", R"({"tag": "ready", "resume_vm": true})"));
+  EXPECT_EQ(guest("web", "cat /tmp/state"), "prepared\n");
+  // Nobody has to load anything.
+  start("never", {"--await-load"});
+  ok({"kill", "never"});
 }
 
 TEST_F(Snapshots, ARebootBootsAgain) {
