@@ -48,4 +48,19 @@ Result<Mapping> Mapping::file(int fd, std::size_t size, std::size_t offset, Shar
   return Mapping(static_cast<std::byte*>(address), size);
 }
 
+Result<Mapping> Mapping::aligned_file(int fd, std::size_t size, std::size_t alignment) {
+  Result<Mapping> space = anonymous(size + alignment);
+  if (!space) return space.error();
+  std::byte* const end = space->data_ + space->size_;
+  auto* const start = reinterpret_cast<std::byte*>(align_up(reinterpret_cast<std::uintptr_t>(space->data_), alignment));
+  if (::mmap(start, size, kReadWrite, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    return system_error(fmt::format("cannot map {} bytes of a file", size));
+  }
+  if (start != space->data_) ::munmap(space->data_, static_cast<std::size_t>(start - space->data_));
+  if (start + size != end) ::munmap(start + size, static_cast<std::size_t>(end - start) - size);
+  space->data_ = start;
+  space->size_ = size;
+  return space;
+}
+
 }  // namespace doppel

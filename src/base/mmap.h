@@ -23,6 +23,9 @@ class Mapping {
   /// `fd` from `offset`, shared (writes reach the file) or private (copy-on-write).
   enum class Sharing { Shared, Private };
   static Result<Mapping> file(int fd, std::size_t size, std::size_t offset, Sharing sharing);
+  /// The same, shared from its beginning, at an address that is a multiple of `alignment`, a power of two of at least a
+  /// page: huge pages of the file can be mapped as such then.
+  static Result<Mapping> aligned_file(int fd, std::size_t size, std::size_t alignment);
 
   std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }

@@ -66,14 +66,17 @@ Result<GuestPhysical> RamPlan::place_file(std::span<const std::byte> bytes, Gues
 
 void zero_ram(memory::GuestMemory& memory, GuestPhysical start, std::uint64_t size) {
   static constexpr std::array<std::byte, memory::kPageSize> kZeros{};
-  while (size > 0) {
-    const std::uint64_t length = std::min(size, memory::kPageSize - (start & (memory::kPageSize - 1)));
-    const std::span<const std::byte> zeros{kZeros.data(), static_cast<std::size_t>(length)};
-    const std::span<const std::byte> present = memory.view(start, length);
-    if (!std::equal(present.begin(), present.end(), zeros.begin(), zeros.end())) memory.write(start, zeros);
+  const auto write = [&](std::uint64_t length) {
+    if (length != 0) memory.write(start, std::span{kZeros.data(), static_cast<std::size_t>(length)});
     start += length;
     size -= length;
-  }
+  };
+  write(std::min(size, (memory::kPageSize - start % memory::kPageSize) % memory::kPageSize));
+  const std::uint64_t whole = size - size % memory::kPageSize;
+  if (whole != 0) memory.discard(start, whole);
+  start += whole;
+  size -= whole;
+  write(size);
 }
 
 std::string human_size(std::uint64_t bytes) {

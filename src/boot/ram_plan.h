@@ -48,7 +48,7 @@ class RamPlan {
   std::vector<Range> taken_;
 };
 
-/// Fills a range of RAM with zeros; only pages that hold something else are touched.
+/// Fills a range of RAM with zeros. Whole pages are given back to the host, not touched: looking at one would take it.
 void zero_ram(memory::GuestMemory& memory, memory::GuestPhysical start, std::uint64_t size);
 
 /// "64 MiB", "1536 KiB": sizes as error messages give them.

@@ -30,7 +30,7 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(std::uint64_t size, Bac
     file = UniqueFd(::memfd_create("doppel-ram", MFD_CLOEXEC));
     if (!file.valid() || ::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
       return system_error("cannot make a file of guest memory");
-    mapping = Mapping::file(file.get(), size, 0, Mapping::Sharing::Shared);
+    mapping = Mapping::aligned_file(file.get(), size, kPagesTogether << kPageShift);
   }
   if (!mapping) {
     return Error{fmt::format("the host cannot provide {} MiB of guest memory ({}); use a smaller --memory", size >> 20,
@@ -73,8 +73,13 @@ void GuestMemory::zero(std::byte* start, std::uint64_t length) {
 void GuestMemory::touch(std::uint64_t page) {
   const std::uint64_t first = page - page % kPagesTogether, pages = size_ >> kPageShift;
   if (touched_[first / kPagesTogether].exchange(true, std::memory_order_relaxed)) return;
-  // Where the host's kernel does not know it (before 5.14), they come one by one.
-  ::madvise(page_at(first), std::min(kPagesTogether, pages - first) << kPageShift, MADV_POPULATE_WRITE);
+  std::byte* const start = page_at(first);
+  const std::uint64_t length = std::min(kPagesTogether, pages - first) << kPageShift;
+  // One huge page, where the host's kernel makes one out of the first of its pages (from 6.1 on); or all the small ones at
+  // once (5.14). Before that they come one by one.
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE, which older headers do not have
+  if (::madvise(start, kPageSize, MADV_POPULATE_WRITE) == 0 && ::madvise(start, length, kCollapse) == 0) return;
+  ::madvise(start, length, MADV_POPULATE_WRITE);
 }
 
 Result<void> GuestMemory::map_contents(int fd, std::uint64_t offset, std::uint64_t page, std::uint64_t length) {
@@ -95,6 +100,7 @@ Result<void> GuestMemory::map_contents(int fd, std::uint64_t offset, std::uint64
 void GuestMemory::clear() {
   zero(mapping_.data(), mapping_.size());
   for (std::uint64_t index = 0; index < size_ >> kPageShift; ++index) {
+    if (touched_ != nullptr && index % kPagesTogether == 0) touched_[index / kPagesTogether] = false;
     dirty_.mark(index);
     if (code_.has_code(index)) code_.written(index, 0, kPageSize);
   }
@@ -141,7 +147,7 @@ void GuestMemory::show_before_write(GuestPhysical address, std::uint64_t length)
 void GuestMemory::note_device_write(GuestPhysical address, std::uint64_t length) {
   while (length > 0) {
     const std::uint64_t in_page = std::min(length, kPageSize - (address & (kPageSize - 1)));
-    prepare_write(address);
+    note_change(page_index(address));
     note_write(address, in_page);
     address += in_page;
     length -= in_page;

@@ -127,11 +127,9 @@ class GuestMemory {
   /// To be called once per page before an engine caches the right to write to it (a TLB fill for writing).
   void prepare_write(GuestPhysical address) {
     const std::uint64_t page = page_index(address);
-    dirty_.mark(page);
     if (touched_ != nullptr && !touched_[page / kPagesTogether].load(std::memory_order_relaxed)) [[unlikely]]
       touch(page);
-    if (observer_ != nullptr) [[unlikely]]
-      observer_->before_write(page);
+    note_change(page);
   }
 
   /// To be called after each store through a host pointer; cheap when no code lives there. True: code of this page has
@@ -155,6 +153,11 @@ class GuestMemory {
 
  private:
   GuestMemory(Mapping mapping, UniqueFd file, std::uint64_t size);
+  void note_change(std::uint64_t page) {
+    dirty_.mark(page);
+    if (observer_ != nullptr) [[unlikely]]
+      observer_->before_write(page);
+  }
   /// The host's address of a range inside one region, or nullptr. RAM is two regions at most, with a gap between them,
   /// so a range that is all RAM lies in one.
   std::byte* range(GuestPhysical address, std::uint64_t length) const;
@@ -165,8 +168,8 @@ class GuestMemory {
 
   Mapping mapping_;
   UniqueFd file_;  ///< empty where the RAM is private
-  /// Pages of a file come one fault at a time, where private memory has huge ones: so many are asked for together,
-  /// once.
+  /// Pages of a file come one fault at a time, where private memory has huge ones: so many, which make a huge one, are
+  /// asked for together, once.
   static constexpr std::uint64_t kPagesTogether = 512;
   std::unique_ptr<std::atomic<bool>[]> touched_;  ///< null where the RAM is private
   std::uint64_t size_;

@@ -62,8 +62,23 @@ TEST(Mapping, SharedWritesReachTheFileAndPrivateOnesDoNot) {
   EXPECT_EQ((*read_file(directory / "file"))[4096], std::byte{2});
 }
 
+TEST(Mapping, AlignedFilesAreWhereTheyAreAskedFor) {
+  constexpr std::size_t kAlignment = 2 << 20;
+  const test::TemporaryDirectory directory;
+  const std::vector<std::byte> content(3 * 4096, std::byte{1});
+  ASSERT_TRUE(write_file_atomically(directory / "file", content));
+  const UniqueFd file(::open((directory / "file").c_str(), O_RDWR | O_CLOEXEC));
+  auto mapping = Mapping::aligned_file(file.get(), content.size(), kAlignment);
+  ASSERT_TRUE(mapping);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(mapping->data()) % kAlignment, 0U);
+  EXPECT_EQ(mapping->size(), content.size());
+  mapping->bytes()[2 * 4096] = std::byte{2};
+  EXPECT_EQ((*read_file(directory / "file"))[2 * 4096], std::byte{2});
+}
+
 TEST(Mapping, BadDescriptorIsAnError) {
   EXPECT_FALSE(Mapping::file(-1, 4096, 0, Mapping::Sharing::Shared));
+  EXPECT_FALSE(Mapping::aligned_file(-1, 4096, 4096));
 }
 
 }  // namespace
