@@ -8,9 +8,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// A program that has been seen to compute so often, and so far apart, goes on with it.
+/// A program that has been seen to compute so often, one time after the other and so far apart, goes on with it. One that
+/// is young spends its time on being translated.
 constexpr auto kApart = 4ms, kStale = 50ms;
-constexpr unsigned kSightings = 2;
+constexpr unsigned kSightings = 6, kSightingsAgain = 2;
 /// So much at least between two system calls or exceptions: each costs several switches of processes.
 constexpr auto kLeastBetween = 30us;
 constexpr auto kPeriod = 3ms, kLongestPeriod = 12ms;
@@ -39,8 +40,8 @@ bool Preference::ask(std::uint64_t space, std::uint64_t returns, Clock::time_poi
   known.sightings = computes ? known.sightings + 1 : 0;
   known.seen = now;
   known.returns = returns;
-  if (known.sightings < kSightings) return false;
-  known.direct = true;
+  if (known.sightings < (known.tried ? kSightingsAgain : kSightings)) return false;
+  known.direct = known.tried = true;
   known.period = now;
   known.time = known.computed = {};
   return true;

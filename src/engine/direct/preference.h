@@ -37,6 +37,7 @@ class Preference {
   struct Space {
     std::uint64_t space = ~std::uint64_t{0};
     bool direct = false;
+    bool tried = false;  ///< directly, once
     unsigned sightings = 0;
     std::uint64_t returns = 0;  ///< when it was seen
     Clock::time_point seen{}, barred_until{};

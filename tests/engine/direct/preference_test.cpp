@@ -35,7 +35,7 @@ class PreferenceTest : public ::testing::Test {
 };
 
 TEST_F(PreferenceTest, ProgramsThatComputeForAWhileAreFavoured) {
-  EXPECT_FALSE(watch(5ms, 2));
+  EXPECT_FALSE(watch(20ms, 2));
   EXPECT_TRUE(watch(15ms, 2));
   EXPECT_TRUE(preference.favours(kSpace));
   EXPECT_FALSE(preference.favours(kOther));
@@ -53,7 +53,7 @@ TEST_F(PreferenceTest, WhoSleepsMostOfTheTimeDoesNotCompute) {
 }
 
 TEST_F(PreferenceTest, AProgramThatComputesStaysFavoured) {
-  watch(20ms, 0);
+  watch(35ms, 0);
   run(1000ms, 990us, 4);
   EXPECT_TRUE(preference.favours(kSpace));
 }
@@ -61,7 +61,7 @@ TEST_F(PreferenceTest, AProgramThatComputesStaysFavoured) {
 TEST_F(PreferenceTest, OneThatSwitchesAllTheTimeIsBarredForLongerEachTime) {
   auto barred = 0ms;
   for (int round = 0; round < 3; ++round) {
-    ASSERT_TRUE(watch(20ms, 0));
+    ASSERT_TRUE(watch(35ms, 0));
     run(10ms, 900us, 150);
     EXPECT_FALSE(preference.favours(kSpace));
     auto waited = 0ms;
@@ -73,7 +73,7 @@ TEST_F(PreferenceTest, OneThatSwitchesAllTheTimeIsBarredForLongerEachTime) {
 }
 
 TEST_F(PreferenceTest, CodeMayBeLearntOnceButNotForEver) {
-  watch(20ms, 0);
+  watch(35ms, 0);
   run(15ms, 200us, 20, 900us);
   EXPECT_TRUE(preference.favours(kSpace));
   run(30ms, 200us, 20, 900us);
