@@ -75,8 +75,8 @@ void GuestMemory::touch(std::uint64_t page) {
   if (touched_[first / kPagesTogether].exchange(true, std::memory_order_relaxed)) return;
   std::byte* const start = page_at(first);
   const std::uint64_t length = std::min(kPagesTogether, pages - first) << kPageShift;
-  // One huge page, where the host's kernel makes one out of the first of its pages (from 6.1 on); or all the small ones at
-  // once (5.14). Before that they come one by one.
+  // One huge page, where the host's kernel makes one out of the first of its pages (from 6.1 on); or all the small ones
+  // at once (5.14). Before that they come one by one.
   constexpr int kCollapse = 25;  // MADV_COLLAPSE, which older headers do not have
   if (::madvise(start, kPageSize, MADV_POPULATE_WRITE) == 0 && ::madvise(start, length, kCollapse) == 0) return;
   ::madvise(start, length, MADV_POPULATE_WRITE);

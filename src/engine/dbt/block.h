@@ -3,12 +3,16 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "memory/guest_memory.h"
 #include "x86/tlb.h"
 
 namespace doppel::engine::dbt {
+
+/// From the beginning of a block's code.
+using CodeOffset = std::uint16_t;
 
 /// A translated run of instructions of one page: entered at its start, left anywhere. Owned by its CodeCache.
 struct Block {
@@ -22,7 +26,7 @@ struct Block {
   /// starts with a look whether the next page is still that one: Env::mappings, and the count of it at `verified`.
   static constexpr memory::GuestPhysical kNone = ~memory::GuestPhysical{0};
   memory::GuestPhysical second_page = kNone;
-  std::uint32_t verified = 0;  ///< from `code`
+  CodeOffset verified = 0;
 
   const std::byte* code = nullptr;  ///< in the executable mapping
   std::uint32_t code_size = 0;
@@ -31,10 +35,10 @@ struct Block {
 
   /// Where each instruction's code starts, ascending.
   struct Mark {
-    std::uint32_t code_offset;
+    CodeOffset code_offset;
     std::uint16_t page_offset;  ///< of the instruction
   };
-  std::vector<Mark> marks;
+  std::span<const Mark> marks;
   /// Of code for direct execution, where the host's registers are the guest's but for these pieces of it, ascending.
   struct Inexact {
     enum class At : std::uint8_t {
@@ -42,13 +46,13 @@ struct Block {
       Target,  ///< … where site `site` jumps to
       Jump,    ///< … of the block that direct::Shared::jump leads to
     };
-    std::uint32_t begin, end;  ///< from `code`
+    CodeOffset begin, end;
     At at = At::Mark;
     std::array<std::uint8_t, 2> spilled{kExact, kExact};  ///< what is in direct::Shared::spill
-    std::uint32_t site = 0;
+    std::uint16_t site = 0;                               ///< of the block's
     static constexpr std::uint8_t kExact = 0xFF;
   };
-  std::vector<Inexact> inexact;
+  std::span<const Inexact> inexact;
   bool target = false;                  ///< among CodeCache::targets()
   std::vector<std::uint32_t> incoming;  ///< sites that are linked to this block
   std::uint32_t first_site = 0, sites = 0;
@@ -60,17 +64,17 @@ struct Block {
 /// back, and where there are many of them, it is found by the address behind the call.
 struct Site {
   Block* block = nullptr;
-  std::uint32_t called_from = 0;      ///< that address, from Block::code; else 0
+  x86::LinearAddress far_target = 0;  ///< Chain: instead of `target`, where it is in another page, of supervisor code
+  CodeOffset called_from = 0;         ///< that address; else 0
+  CodeOffset resume = 0;              ///< misses: where to try again; Chain: where the call is
+  CodeOffset after = 0;               ///< where the next instruction's code is, or 0 when the block is to be left
+  CodeOffset jump = 0;                ///< Chain: the end of the jump to be linked
+  std::int32_t stack_change = 0;      ///< branches: what has been added to RSP by the time they leave here
   std::uint16_t page_offset = 0;      ///< of its instruction
   std::uint16_t target = 0;           ///< Chain: of the instruction jumped to, in the same page
-  x86::LinearAddress far_target = 0;  ///< Chain: instead, where it is in another page, of supervisor code
-  std::uint32_t resume = 0;           ///< misses: where to try again, from Block::code; Chain: where the call is
-  std::uint32_t after = 0;            ///< where the next instruction's code is, or 0 when the block is to be left
-  std::uint16_t length = 0;           ///< of its instruction
+  std::uint8_t length = 0;            ///< of its instruction
   bool looks_around = false;          ///< events may be deliverable behind its instruction, so the block is left
   bool touches_fpu = false;           ///< its instruction works on x87, MMX or extended state
-  std::int32_t stack_change = 0;      ///< branches: what has been added to RSP by the time they leave here
-  std::uint32_t jump = 0;             ///< Chain: from Block::code, the end of the jump to be linked
 };
 
 }  // namespace doppel::engine::dbt

@@ -12,6 +12,19 @@ constexpr memory::GuestPhysical page_of(memory::GuestPhysical address) {
 }
 }  // namespace
 
+Result<CodeCache> CodeCache::create(isa::CodeArea area) {
+  // No site, mark or piece has less code of its own than that.
+  constexpr std::size_t kLeastCode = 2;
+  const std::size_t most = area.executable().size() / kLeastCode;
+  Result<ReservedArray<Site>> sites = ReservedArray<Site>::create(most);
+  Result<ReservedArray<Block::Mark>> marks = ReservedArray<Block::Mark>::create(most);
+  Result<ReservedArray<Block::Inexact>> inexact = ReservedArray<Block::Inexact>::create(most);
+  if (!sites) return sites.error();
+  if (!marks) return marks.error();
+  if (!inexact) return inexact.error();
+  return CodeCache(std::move(area), std::move(*sites), std::move(*marks), std::move(*inexact));
+}
+
 const std::byte* CodeCache::add_permanent(std::span<const std::byte> code) {
   std::byte* at = area_.reserve(code.size());
   if (at != nullptr) area_.write(at, code);
@@ -19,8 +32,11 @@ const std::byte* CodeCache::add_permanent(std::span<const std::byte> code) {
   return at;
 }
 
-std::byte* CodeCache::room(std::size_t size) {
-  return area_.peek(size);
+std::byte* CodeCache::room() const {
+  constexpr std::size_t kPieces = 8;  // of an instruction, at most
+  const bool listed = sites_.has_room(kMaxSites) && marks_.has_room(kMaxInstructions + 1) &&
+                      inexact_.has_room(kPieces * kMaxInstructions);
+  return listed ? area_.peek(kMaxCode) : nullptr;
 }
 
 /// Where the key is, or would go.
@@ -51,26 +67,27 @@ Block* CodeCache::find(memory::GuestPhysical physical, std::uint32_t mode, x86::
   return !block->absolute || block->linear_page == x86::Tlb::page_of(linear) ? block : nullptr;
 }
 
-Block* CodeCache::add(std::unique_ptr<Block> block, std::span<const std::byte> code, std::span<const Site> sites) {
-  std::byte* at = area_.reserve(code.size());
-  area_.write(at, code);
+Block* CodeCache::add(std::unique_ptr<Block> block, const Parts& parts) {
+  const bool fits = parts.code.size() <= kMaxCode && parts.sites.size() <= kMaxSites &&
+                    marks_.has_room(parts.marks.size()) && inexact_.has_room(parts.inexact.size());
+  std::byte* at = fits ? area_.reserve(parts.code.size()) : nullptr;
+  if (at == nullptr) return nullptr;
+  area_.write(at, parts.code);
   block->code = at;
-  block->code_size = static_cast<std::uint32_t>(code.size());
+  block->code_size = static_cast<std::uint32_t>(parts.code.size());
   Block* added = block.get();
   added->first_site = next_site();
-  added->sites = static_cast<std::uint32_t>(sites.size());
-  for (Site site : sites) {
-    site.block = added;
-    sites_.push_back(site);
-  }
+  added->sites = static_cast<std::uint32_t>(parts.sites.size());
+  for (Site& site : sites_.append(parts.sites)) site.block = added;
+  added->marks = marks_.append(parts.marks);
+  added->inexact = inexact_.append(parts.inexact);
   remember(added);
   by_page_[page_of(added->physical)].push_back(added);
   if (added->second_page != Block::kNone) by_page_[added->second_page].push_back(added);
   blocks_.push_back(std::move(block));
   ++stats_.blocks;
   stats_.instructions += added->instructions;
-  live_instructions_ += added->instructions;
-  stats_.code_bytes += code.size();
+  stats_.code_bytes += parts.code.size();
   return added;
 }
 
@@ -87,8 +104,7 @@ void CodeCache::point_jump(const Site& site, const std::byte* to) {
 const Site& CodeCache::site_before(const std::byte* address) const {
   const Block& block = *block_at(address - 1);  // The call may be the last there is.
   const auto offset = static_cast<std::uint32_t>(address - block.code);
-  const auto first = sites_.begin() + block.first_site;
-  return *std::find_if(first, first + block.sites, [offset](const Site& site) { return site.called_from == offset; });
+  return *std::ranges::find(sites_of(block), offset, &Site::called_from);
 }
 
 std::span<Block* const> CodeCache::blocks_in(memory::GuestPhysical page) const {
@@ -97,13 +113,13 @@ std::span<Block* const> CodeCache::blocks_in(memory::GuestPhysical page) const {
 }
 
 CodeCache::Footprint CodeCache::footprint() const {
-  // A block's marks and incoming links, its places in tables, and what the allocator adds.
-  constexpr std::size_t kLists = 3 * 16 + 32, kTypicalLinks = 2;
-  const std::size_t marks = live_instructions_ * sizeof(Block::Mark);
+  // A block's incoming links, its places in tables, and what the allocator adds.
+  constexpr std::size_t kLists = 2 * 16 + 32, kTypicalLinks = 2;
   const std::size_t per_block =
       sizeof(Block) + kLists + kTypicalLinks * sizeof(std::uint32_t) + 2 * sizeof(std::uintptr_t);
-  const std::size_t metadata =
-      blocks_.size() * per_block + marks + sites_.capacity() * sizeof(Site) + table_.capacity() * sizeof(Slot);
+  const std::size_t metadata = blocks_.size() * per_block + sites_.size() * sizeof(Site) +
+                               marks_.size() * sizeof(Block::Mark) + inexact_.size() * sizeof(Block::Inexact) +
+                               table_.capacity() * sizeof(Slot);
   return {area_.used(), executable().size(), blocks_.size(), metadata};
 }
 
@@ -176,7 +192,8 @@ void CodeCache::flush() {
   by_page_.clear();
   targets_.clear();
   given_up_.clear();
-  live_instructions_ = 0;
+  marks_.clear();
+  inexact_.clear();
   far_links_.clear();
   far_pages_.clear();
   area_.rewind(permanent_);

@@ -2,12 +2,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "base/reserved_array.h"
 #include "engine/dbt/block.h"
 #include "isa/code_area.h"
 
@@ -17,16 +19,27 @@ namespace doppel::engine::dbt {
 /// code runs. Code of blocks that are dropped is not reused before flush().
 class CodeCache {
  public:
-  explicit CodeCache(isa::CodeArea area) : area_(std::move(area)), table_(kInitialSlots) {}
+  static Result<CodeCache> create(isa::CodeArea area);
 
   /// Code that stays through flush(), before the first block: returns its address.
   const std::byte* add_permanent(std::span<const std::byte> code);
-  /// Where the next block will be. Null when fewer than `size` bytes are left.
-  std::byte* room(std::size_t size);
+  /// Where the next block will be. Null when the cache is full.
+  std::byte* room() const;
+  /// No block may have more code than that, or more sites, or be longer.
+  static constexpr std::size_t kMaxCode = std::numeric_limits<CodeOffset>::max(), kMaxSites = 4096,
+                               kMaxInstructions = 64;
 
   Block* find(memory::GuestPhysical physical, std::uint32_t mode, x86::LinearAddress linear) const;
-  /// Takes the block, its code, which was assembled for room(), and its sites, numbered from next_site() on.
-  Block* add(std::unique_ptr<Block> block, std::span<const std::byte> code, std::span<const Site> sites);
+  /// What belongs to a new block: its code, which was assembled for room(), and its sites, numbered from next_site()
+  /// on.
+  struct Parts {
+    std::span<const std::byte> code;
+    std::span<const Site> sites;
+    std::span<const Block::Mark> marks;
+    std::span<const Block::Inexact> inexact = {};
+  };
+  /// Null for one that is too large.
+  Block* add(std::unique_ptr<Block> block, const Parts& parts);
   /// Remembers that no block can be made for this place, until its page is dropped.
   void give_up(memory::GuestPhysical physical, std::uint32_t mode);
   bool given_up(memory::GuestPhysical physical, std::uint32_t mode) const {
@@ -83,6 +96,13 @@ class CodeCache {
   Footprint footprint() const;
 
  private:
+  CodeCache(isa::CodeArea area, ReservedArray<Site> sites, ReservedArray<Block::Mark> marks,
+            ReservedArray<Block::Inexact> inexact)
+      : area_(std::move(area)),
+        sites_(std::move(sites)),
+        marks_(std::move(marks)),
+        inexact_(std::move(inexact)),
+        table_(kInitialSlots) {}
   static std::uint64_t key_of(memory::GuestPhysical physical, std::uint32_t mode) {
     constexpr unsigned kModeShift = 48;
     return physical ^ std::uint64_t{mode} << kModeShift;
@@ -99,9 +119,10 @@ class CodeCache {
 
   isa::CodeArea area_;
   std::size_t permanent_ = 0;
-  std::size_t live_instructions_ = 0;
   std::vector<std::unique_ptr<Block>> blocks_;  ///< in the order of their code
-  std::vector<Site> sites_;
+  ReservedArray<Site> sites_;
+  ReservedArray<Block::Mark> marks_;
+  ReservedArray<Block::Inexact> inexact_;
   std::vector<Slot> table_;  ///< by key; a power of two, half full at most
   std::size_t taken_ = 0;
   Block dropped_;  ///< stands in the slots of blocks that are no more

@@ -82,7 +82,7 @@ Emitter::Next Emitter::conditional(const SourceInsn& source, unsigned condition)
   if (exit.linked && target <= page_offset_) poll();
   exit.site = add_site();
   a_.long_().j(kConditions[condition], exit.entry);
-  sites_[exit.site].jump = static_cast<std::uint32_t>(a_.offset());
+  sites_[exit.site].jump = here();
   set_target(sites_[exit.site], target);
   side_exits_.push_back(exit);
   return Next::Continue;
@@ -116,10 +116,10 @@ void Emitter::chain(std::int64_t target) {
   const std::uint32_t site = add_site();
   const Label out = a_.newLabel();
   a_.long_().jmp(out);
-  sites_[site].jump = static_cast<std::uint32_t>(a_.offset());
+  sites_[site].jump = here();
   set_target(sites_[site], target);
   a_.bind(out);
-  sites_[site].resume = static_cast<std::uint32_t>(a_.offset());
+  sites_[site].resume = here();
   call_out(ExitReason::Chain, site);
 }
 
@@ -210,8 +210,11 @@ Emitter::Next Emitter::pop(const SourceInsn& source) {
 void Emitter::leave() {
   const unsigned size = stack_size();
   const Access at = read_stack(x86::kRbp);
+  // The access may fault, so nothing is changed before it.
+  a_.mov(reg(kHostRcx, size), at.operand(size));
+  kept_ = AccessGroups::kNone;
   a_.lea(reg(kHostR10, size), host::ptr(reg(at.linear, 8), static_cast<std::int32_t>(size)));
-  a_.mov(reg(x86::kRbp, size), at.operand(size));
+  a_.mov(reg(x86::kRbp, size), reg(kHostRcx, size));
 }
 
 /// Loads the operand of a push or an indirect branch into r11.

@@ -117,7 +117,7 @@ void Emitter::look_up(HostReg linear, unsigned size, Kind kind, bool crosses, co
   load_entry(linear, kind);
   const Label island = a_.newLabel();
   a_.short_().jecxz(host::rcx, island);
-  const auto resume = static_cast<std::uint32_t>(a_.code()->labelOffset(retry));
+  const auto resume = static_cast<CodeOffset>(a_.code()->labelOffset(retry));
   islands_.push_back({island, kind == Kind::Read ? ExitReason::ReadMiss : ExitReason::WriteMiss, add_site(resume),
                       linear, a_.offset()});
 }
@@ -140,7 +140,7 @@ void Emitter::establish(const AccessGroups::Member& member, HostReg base) {
   exit.reason = ExitReason::Split;
   exit.site = add_site();
   a_.long_().jmp(exit.entry);
-  sites_[exit.site].jump = static_cast<std::uint32_t>(a_.offset());
+  sites_[exit.site].jump = here();
   side_exits_.push_back(exit);
   a_.bind(inside);
   load_entry(kHostR11, group.writes ? Kind::Write : Kind::Read);

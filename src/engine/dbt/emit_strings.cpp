@@ -30,7 +30,7 @@ Emitter::Next Emitter::string(const SourceInsn& source) {
   if (!mode_.code_64 || insn.address_size != 8 || !(insn.rep || insn.repne)) return Next::Untranslated;
   const auto call_routine = [&](const std::byte* routine) {
     established_.reset();
-    call_unnumbered(routine, add_site(static_cast<std::uint32_t>(a_.offset())));
+    call_unnumbered(routine, add_site(here()));
     return Next::Continue;
   };
   switch (insn.mnemonic) {

@@ -101,7 +101,7 @@ void Emitter::load_linear(const Gp& target, std::int64_t page_offset) {
   a_.mov(target, linear);
 }
 
-std::uint32_t Emitter::add_site(std::uint32_t resume) {
+std::uint32_t Emitter::add_site(CodeOffset resume) {
   Site site;
   site.page_offset = page_offset_;
   site.resume = resume;
@@ -117,7 +117,7 @@ void Emitter::call_out(ExitReason reason, std::uint32_t site) {
 /// The site is found by the address behind the call.
 void Emitter::call_unnumbered(const std::byte* trampoline, std::uint32_t site) {
   a_.call(reinterpret_cast<std::uint64_t>(trampoline));
-  sites_[site].called_from = static_cast<std::uint32_t>(a_.offset());
+  sites_[site].called_from = here();
 }
 
 namespace {
@@ -163,19 +163,19 @@ void Emitter::need_fpu() {
   fpu_known_ = true;
   held_ = AccessGroups::kNone;
   keep_islands_in_reach();
-  const std::uint32_t site = add_site(static_cast<std::uint32_t>(a_.offset()));
+  const std::uint32_t site = add_site(here());
   a_.mov(host::rcx, env(DOPPEL_ENV(fpu_loaded)));
   const Label island = a_.newLabel();
   a_.short_().jecxz(host::rcx, island);
   islands_.push_back({island, ExitReason::LoadFpu, site, kNoHostReg, a_.offset()});
 }
 
-std::uint32_t Emitter::verify_second_page(const SourceInsn& source) {
+CodeOffset Emitter::verify_second_page(const SourceInsn& source) {
   page_offset_ = source.offset;
   const Label begin = a_.newLabel(), verified = a_.newLabel(), same = a_.newLabel();
   a_.short_().jmp(begin);
   a_.bind(verified);
-  const auto at = static_cast<std::uint32_t>(a_.offset());
+  const auto at = here();
   a_.embedUInt64(0);
   a_.bind(begin);
   const std::uint32_t site = add_site();
@@ -222,7 +222,7 @@ Emitter::Next Emitter::instruction(const SourceInsn& source, const SourceInsn* f
   if (next == Next::Continue) {
     for (std::size_t i = first_site; i < sites_.size(); ++i) {
       if (sites_[i].looks_around) continue;
-      sites_[i].after = static_cast<std::uint32_t>(a_.offset());
+      sites_[i].after = here();
       sites_[i].length = source.insn.length;
       sites_[i].touches_fpu = touches_fpu(source.insn, op_class);
     }
@@ -243,7 +243,7 @@ void Emitter::finish() {
     Site& site = sites_[exit.site];
     page_offset_ = site.page_offset;
     if (exit.linked) {
-      site.resume = static_cast<std::uint32_t>(a_.offset());
+      site.resume = here();
       call_out(exit.reason, exit.site);
     } else {
       jump_to(exit.target);

@@ -41,7 +41,7 @@ class Emitter {
   };
   /// First in the block of an instruction that crosses into a page: leaves unless it is the one that it was. Returns
   /// where the count of Env::mappings is that this was seen at.
-  std::uint32_t verify_second_page(const SourceInsn& source);
+  CodeOffset verify_second_page(const SourceInsn& source);
   /// `following`, if known, is the one that comes next.
   Next instruction(const SourceInsn& source, const SourceInsn* following);
   /// Before an instruction: those from here to the next end_count() or begin_count() are counted in Env.
@@ -52,6 +52,8 @@ class Emitter {
   /// After the last instruction.
   void finish();
 
+  /// How much code there is by now; what a larger block wraps round to does not matter, for none is taken.
+  CodeOffset here() const { return static_cast<CodeOffset>(a_.offset()); }
   std::span<const Site> sites() const { return sites_; }
 
  private:
@@ -76,7 +78,7 @@ class Emitter {
   void load_gpr(const Gp& target, unsigned guest);
   void store_gpr(unsigned guest, const Gp& source);
   void load_linear(const Gp& target, std::int64_t page_offset);
-  std::uint32_t add_site(std::uint32_t resume = 0);
+  std::uint32_t add_site(CodeOffset resume = 0);
   void call_out(ExitReason reason, std::uint32_t site);
   void call_unnumbered(const std::byte* trampoline, std::uint32_t site);
   void keep_islands_in_reach();

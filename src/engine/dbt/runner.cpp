@@ -53,10 +53,11 @@ Result<Runner::Parts> Runner::allocate(std::size_t code_bytes) {
   if (!views) return views.error();
   Result<isa::CodeArea> code = isa::CodeArea::create(code_bytes);
   if (!code) return code.error();
-  CodeCache cache(std::move(*code));
-  Result<Trampolines> trampolines = Trampolines::emit(cache);
+  Result<CodeCache> cache = CodeCache::create(std::move(*code));
+  if (!cache) return cache.error();
+  Result<Trampolines> trampolines = Trampolines::emit(*cache);
   if (!trampolines) return trampolines.error();
-  return Parts{std::move(*views), std::move(cache), *trampolines};
+  return Parts{std::move(*views), std::move(*cache), *trampolines};
 }
 
 Runner::Runner(const x86::CpuPorts& ports, Shared& shared, Parts parts, std::unique_ptr<interp::Runner> interpreter,
@@ -422,7 +423,7 @@ Block* Runner::translate_block(LinearAddress linear, const x86::Mmu::EnginePage&
   if (Block* known = cache_.find(physical, mode.key, linear)) return known;
   if (cache_.given_up(physical, mode.key)) return nullptr;
 
-  if (cache_.room(Translator::kMaxCode) == nullptr) {
+  if (cache_.room() == nullptr) {
     cache_.flush();
     for (const bool user : {false, true}) views_->jumps(user).flush_all();
   }

@@ -129,9 +129,8 @@ void emit_not_found(Assembler& a, bool user, const std::byte* look_up) {
 }  // namespace
 
 Result<Trampolines> Trampolines::emit(CodeCache& cache) {
-  constexpr std::size_t kRoom = 16384;
   const bool avx = asmjit::CpuInfo::host().features().x86().hasAVX();
-  std::byte* base = cache.room(kRoom);
+  std::byte* base = cache.room();
   if (base == nullptr) return Error{"the translator's code cache is too small"};
   asmjit::CodeHolder code;
   code.init(asmjit::Environment::host(), reinterpret_cast<std::uint64_t>(base));

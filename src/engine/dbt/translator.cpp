@@ -9,7 +9,6 @@ namespace doppel::engine::dbt {
 
 namespace {
 
-constexpr std::size_t kMaxInstructions = 64;
 constexpr unsigned kMaxBranches = 4;
 constexpr std::size_t kAnnounced = 64;  // bytes at a time
 
@@ -30,13 +29,6 @@ bool ends_block(const isa::Insn& insn) {
 
 bool is_conditional(const isa::Insn& insn) {
   return insn.operand_count == 1 && insn.op[0].kind == isa::OperandKind::Relative;
-}
-
-bool decode(const isa::Decoder& decoder, std::span<const std::byte> bytes, interp::Mode mode, SourceInsn& out) {
-  const isa::DecodeStatus status = decoder.decode(bytes, mode.code_size(), true, out.insn, &out.encoding);
-  if (status != isa::DecodeStatus::Ok) return false;
-  std::copy_n(bytes.begin(), out.insn.length, out.bytes.begin());
-  return true;
 }
 
 BlockMode block_mode(const Translator::Source& source) {
@@ -66,7 +58,7 @@ void Translator::read(const Source& source, const Announce& announce) {
   const auto first_offset = static_cast<std::uint16_t>(source.physical & (memory::kPageSize - 1));
   std::size_t at = 0, announced = 0;
   unsigned branches = 0;
-  const std::size_t most = source.second_page == Block::kNone ? kMaxInstructions : 1;
+  const std::size_t most = source.second_page == Block::kNone ? CodeCache::kMaxInstructions : 1;
   while (insns_.size() < most) {
     const std::size_t available = std::min(source.bytes.size() - at, isa::kMaxInsnLength);
     if (available == 0) return;
@@ -75,19 +67,22 @@ void Translator::read(const Source& source, const Announce& announce) {
       announce(announced);
     }
     SourceInsn& insn = insns_.emplace_back();
-    insn.offset = static_cast<std::uint16_t>(first_offset + at);
-    if (!decode(decoder_, source.bytes.subspan(at, available), source.mode, insn)) {
+    if (!insns_known_.decode(source.bytes.subspan(at, available), source.mode.code_size(), insn)) {
       insns_.pop_back();
       return;
     }
+    insn.offset = static_cast<std::uint16_t>(first_offset + at);
     at += insn.insn.length;
     if (ends_block(insn.insn)) return;
-    if (is_conditional(insn.insn) && ++branches == kMaxBranches) return;
+    if (!is_conditional(insn.insn)) continue;
+    // What comes behind it may be translated already: most of what would be twice begins there.
+    if (++branches == kMaxBranches || cache_.find(source.physical + at, source.mode.key, source.linear) != nullptr)
+      return;
   }
 }
 
 Block* Translator::translate(const Source& source, const Announce& announce) {
-  std::byte* room = cache_.room(kMaxCode);
+  std::byte* room = cache_.room();
   if (room == nullptr) return nullptr;
   Failure failure;
   code_.reset();
@@ -106,13 +101,14 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
 
   read(source, announce);
   if (insns_.empty()) return nullptr;
+  marks_.clear();
   const AccessGroups groups = source.plain || !mode.code_64 ? AccessGroups() : AccessGroups(insns_);
   Emitter emitter(assembler, trampolines_, mode, groups, cache_.next_site());
   Emitter::Next next = Emitter::Next::Continue;
   if (block->second_page != Block::kNone) block->verified = emitter.verify_second_page(insns_.front());
   for (std::size_t i = 0; i < insns_.size() && next == Emitter::Next::Continue; ++i) {
     if (source.counting && (i == 0 || is_conditional(insns_[i - 1].insn))) emitter.begin_count();
-    block->marks.push_back({static_cast<std::uint32_t>(assembler.offset()), insns_[i].offset});
+    marks_.push_back({emitter.here(), insns_[i].offset});
     next = emitter.instruction(insns_[i], i + 1 < insns_.size() ? &insns_[i + 1] : nullptr);
     ++block->instructions;
   }
@@ -120,7 +116,7 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   const SourceInsn& last = insns_[block->instructions - 1U];
   const auto end = static_cast<std::uint16_t>(last.offset + last.insn.length);
   if (next == Emitter::Next::Continue) {
-    block->marks.push_back({static_cast<std::uint32_t>(assembler.offset()), end});
+    marks_.push_back({emitter.here(), end});
     emitter.fall_through(end);
   }
   emitter.finish();
@@ -128,13 +124,14 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
 
   code_.flatten();
   code_.resolveUnresolvedLinks();
-  if (failure.happened) {
+  const asmjit::CodeBuffer& buffer = code_.sectionById(0)->buffer();
+  const CodeCache::Parts parts{std::as_bytes(std::span{buffer.data(), buffer.size()}), emitter.sites(), marks_};
+  Block* added = failure.happened ? nullptr : cache_.add(std::move(block), parts);
+  if (added == nullptr) {
     ++failures_;
     cache_.give_up(source.physical, source.mode.key);
-    return nullptr;
   }
-  const asmjit::CodeBuffer& buffer = code_.sectionById(0)->buffer();
-  return cache_.add(std::move(block), std::as_bytes(std::span{buffer.data(), buffer.size()}), emitter.sites());
+  return added;
 }
 
 }  // namespace doppel::engine::dbt

@@ -9,6 +9,7 @@
 
 #include "engine/dbt/code_cache.h"
 #include "engine/dbt/emitter.h"
+#include "engine/dbt/known_insns.h"
 #include "engine/interp/mode.h"
 #include "isa/decoder.h"
 
@@ -18,7 +19,7 @@ namespace doppel::engine::dbt {
 class Translator {
  public:
   Translator(const isa::Decoder& decoder, CodeCache& cache, const Trampolines& trampolines)
-      : decoder_(decoder), cache_(cache), trampolines_(trampolines) {}
+      : insns_known_(decoder), cache_(cache), trampolines_(trampolines) {}
 
   /// What is being translated.
   struct Source {
@@ -43,17 +44,15 @@ class Translator {
   /// How many could not be assembled, a fault of ours: the cache gives them up, so that they are tried once.
   std::uint64_t failures() const { return failures_; }
 
-  /// Room that a block may need at most.
-  static constexpr std::size_t kMaxCode = 64 * 1024;
-
  private:
   void read(const Source& source, const Announce& announce);
 
-  const isa::Decoder& decoder_;
+  KnownInsns insns_known_;
   CodeCache& cache_;
   const Trampolines& trampolines_;
   asmjit::CodeHolder code_;
   std::vector<SourceInsn> insns_;
+  std::vector<Block::Mark> marks_;
   std::uint64_t failures_ = 0;
 };
 

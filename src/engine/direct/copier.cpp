@@ -12,6 +12,7 @@ namespace doppel::engine::direct {
 namespace host = asmjit::x86;
 using asmjit::Label;
 using asmjit::x86::CondCode;
+using dbt::CodeOffset;
 using dbt::HostOperands;
 using dbt::HostReg;
 using dbt::Site;
@@ -131,13 +132,13 @@ bool is_as_on_host(const Insn& insn) {
 }  // namespace
 
 void Copier::mark(std::uint16_t page_offset) {
-  block_.marks.push_back({here(), page_offset});
+  marks_.push_back({here(), page_offset});
 }
 
-void Copier::inexact(std::uint32_t begin, Inexact kind) {
+void Copier::add_inexact(CodeOffset begin, Inexact kind) {
   kind.begin = begin;
   kind.end = here();
-  block_.inexact.push_back(kind);
+  inexact_.push_back(kind);
 }
 
 std::uint32_t Copier::add_site() {
@@ -230,14 +231,14 @@ bool Copier::copy_relative(const SourceInsn& source) {
   if (length == 0) return false;
   a_.mov(gs(offsetof(Shared, spill)), host::gpq(scratch));
   a_.mov(host::gpq(scratch), address);
-  const std::uint32_t begin = here();
+  const CodeOffset begin = here();
   a_.embed(bytes.data(), length);
-  inexact(begin, {.begin = 0, .end = 0, .spilled = {scratch, Inexact::kExact}});
+  add_inexact(begin, {.begin = 0, .end = 0, .spilled = {scratch, Inexact::kExact}});
   if (replaced) return true;
-  const std::uint32_t end = here();
+  const CodeOffset end = here();
   mark(next_offset_);
   a_.mov(host::gpq(scratch), gs(offsetof(Shared, spill)));
-  inexact(end, {.begin = 0, .end = 0, .spilled = {scratch, Inexact::kExact}});
+  add_inexact(end, {.begin = 0, .end = 0, .spilled = {scratch, Inexact::kExact}});
   return true;
 }
 
@@ -277,11 +278,11 @@ void Copier::conditional(const SourceInsn& source, unsigned condition) {
 /// To a place relative to the page, by way of the monitor once.
 void Copier::chain(std::int64_t target) {
   const SideExit exit{a_.newLabel(), add_site()};
-  const std::uint32_t begin = here();
+  const CodeOffset begin = here();
   a_.long_().jmp(exit.entry);
   sites_[exit.site].jump = here();
   set_target(sites_[exit.site], target);
-  inexact(begin, {.begin = 0, .end = 0, .at = Inexact::At::Target, .site = exit.site});
+  add_inexact(begin, {.begin = 0, .end = 0, .at = Inexact::At::Target, .site = static_cast<std::uint16_t>(exit.site)});
   side_exits_.push_back(exit);
 }
 
@@ -332,7 +333,7 @@ bool Copier::indirect(const SourceInsn& source) {
   constexpr std::size_t kRcxAt = offsetof(Shared, spill), kR11At = kRcxAt + 8;
   a_.mov(gs(kRcxAt), host::rcx);
   a_.mov(gs(kR11At), host::r11);
-  std::uint32_t begin = 0;
+  CodeOffset begin = 0;
   if (!is_return && operand.kind == OperandKind::Gpr) {
     a_.mov(host::r11, host::gpq(operand.reg));
     begin = here();
@@ -369,7 +370,7 @@ bool Copier::indirect(const SourceInsn& source) {
   a_.mov(host::r11, gs(kR11At));
   a_.mov(host::rcx, gs(kRcxAt));
   constexpr std::array<std::uint8_t, 2> kSpilled{x86::kRcx, x86::kR11};
-  inexact(begin, {.begin = 0, .end = 0, .spilled = kSpilled});
+  add_inexact(begin, {.begin = 0, .end = 0, .spilled = kSpilled});
   leave(add_site());
   begin = here();
   a_.bind(found_second);
@@ -382,7 +383,7 @@ bool Copier::indirect(const SourceInsn& source) {
   a_.mov(gs(offsetof(Shared, jump)), host::r11);
   a_.mov(host::r11, gs(kR11At));
   a_.mov(host::rcx, gs(kRcxAt));
-  inexact(begin, {.begin = 0, .end = 0, .spilled = kSpilled});
+  add_inexact(begin, {.begin = 0, .end = 0, .spilled = kSpilled});
   if (is_return) {
     const bool more = insn.operand_count != 0 && operand.kind == OperandKind::Immediate;
     a_.lea(host::rsp, host::ptr(host::rsp, static_cast<std::int32_t>(8 + (more ? insn.imm[0] & 0xFFFF : 0))));
@@ -391,7 +392,7 @@ bool Copier::indirect(const SourceInsn& source) {
   }
   begin = here();
   a_.jmp(gs(offsetof(Shared, jump)));
-  inexact(begin, {.begin = 0, .end = 0, .at = Inexact::At::Jump});
+  add_inexact(begin, {.begin = 0, .end = 0, .at = Inexact::At::Jump});
   return true;
 }
 
@@ -404,10 +405,11 @@ void Copier::fall_through(std::uint16_t page_offset) {
 void Copier::finish() {
   for (const SideExit& exit : side_exits_) {
     a_.bind(exit.entry);
-    const std::uint32_t begin = here();
+    const CodeOffset begin = here();
     sites_[exit.site].resume = begin;
     leave(exit.site);
-    inexact(begin, {.begin = 0, .end = 0, .at = Inexact::At::Target, .site = exit.site});
+    add_inexact(begin,
+                {.begin = 0, .end = 0, .at = Inexact::At::Target, .site = static_cast<std::uint16_t>(exit.site)});
   }
   constexpr std::uint32_t kAlignment = 8;
   if (!constants_.empty()) a_.align(asmjit::AlignMode::kData, kAlignment);

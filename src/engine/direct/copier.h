@@ -23,9 +23,8 @@ struct CopyMode {
 /// to do goes to the monitor.
 class Copier {
  public:
-  Copier(asmjit::x86::Assembler& assembler, const Stub& stub, const CopyMode& mode, dbt::Block& block,
-         std::uint32_t first_site)
-      : a_(assembler), stub_(stub), mode_(mode), block_(block), first_site_(first_site) {}
+  Copier(asmjit::x86::Assembler& assembler, const Stub& stub, const CopyMode& mode, std::uint32_t first_site)
+      : a_(assembler), stub_(stub), mode_(mode), first_site_(first_site) {}
 
   /// False when the block ends with it.
   bool instruction(const dbt::SourceInsn& source);
@@ -35,14 +34,16 @@ class Copier {
   void finish();
 
   std::span<const dbt::Site> sites() const { return sites_; }
+  std::span<const dbt::Block::Mark> marks() const { return marks_; }
+  std::span<const dbt::Block::Inexact> inexact() const { return inexact_; }
 
  private:
   using Inexact = dbt::Block::Inexact;
 
   void mark(std::uint16_t page_offset);
-  std::uint32_t here() const { return static_cast<std::uint32_t>(a_.offset()); }
+  dbt::CodeOffset here() const { return static_cast<dbt::CodeOffset>(a_.offset()); }
   /// From `begin` to here.
-  void inexact(std::uint32_t begin, Inexact kind);
+  void add_inexact(dbt::CodeOffset begin, Inexact kind);
   std::uint64_t linear(std::int64_t page_offset) const {
     return mode_.linear_page + static_cast<std::uint64_t>(page_offset);
   }
@@ -63,9 +64,10 @@ class Copier {
   asmjit::x86::Assembler& a_;
   const Stub& stub_;
   const CopyMode& mode_;
-  dbt::Block& block_;
   const std::uint32_t first_site_;
   std::vector<dbt::Site> sites_;
+  std::vector<dbt::Block::Mark> marks_;
+  std::vector<Inexact> inexact_;
   std::uint16_t page_offset_ = 0;  ///< of the instruction under way
   std::uint16_t next_offset_ = 0;
 

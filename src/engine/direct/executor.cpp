@@ -337,7 +337,7 @@ Block* Executor::block_at(LinearAddress rip) {
 
 Block* Executor::translate(LinearAddress linear, const x86::Mmu::EnginePage& page, std::uint32_t mode) {
   dbt::CodeCache& cache = process_->cache();
-  if (cache.room(Translator::kMaxCode) == nullptr) {
+  if (cache.room() == nullptr) {
     cache.flush();
     jumps_.flush_all();
     second_pages_.clear();

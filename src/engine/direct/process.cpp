@@ -116,7 +116,9 @@ Result<std::unique_ptr<Process>> Process::create(int memory_fd, std::size_t code
   Result<isa::CodeArea> area =
       isa::CodeArea::create_for_other(code_bytes, std::bit_cast<std::byte*>(process->base_ + Layout::kCode));
   if (!area) return area.error();
-  process->cache_ = std::make_unique<dbt::CodeCache>(*std::move(area));
+  Result<dbt::CodeCache> cache = dbt::CodeCache::create(*std::move(area));
+  if (!cache) return cache.error();
+  process->cache_ = std::make_unique<dbt::CodeCache>(*std::move(cache));
   const Result<Stub> stub = Stub::emit(*process->cache_, process->base_);
   if (!stub) return stub.error();
   process->stub_ = *stub;

@@ -172,8 +172,7 @@ void emit_handler(Assembler& a, const Labels& labels, std::uint64_t code_end) {
 }  // namespace
 
 Result<Stub> Stub::emit(dbt::CodeCache& cache, std::uint64_t base) {
-  constexpr std::size_t kRoom = 4096;
-  const std::byte* at = cache.room(kRoom);
+  const std::byte* at = cache.room();
   asmjit::CodeHolder code;
   code.init(asmjit::Environment::host(), reinterpret_cast<std::uint64_t>(at));
   Assembler assembler(&code);

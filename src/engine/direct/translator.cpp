@@ -14,7 +14,6 @@ using dbt::SourceInsn;
 
 namespace {
 
-constexpr std::size_t kMaxInstructions = 64;
 constexpr std::size_t kAnnounced = 64;  // bytes at a time
 
 bool ends_block(const isa::Insn& insn) {
@@ -42,7 +41,7 @@ void Translator::read(const Source& source, const Announce& announce) {
   insns_.clear();
   const auto first_offset = static_cast<std::uint16_t>(source.physical & (memory::kPageSize - 1));
   std::size_t at = 0, announced = 0;
-  const std::size_t most = source.second_page == Block::kNone ? kMaxInstructions : 1;
+  const std::size_t most = source.second_page == Block::kNone ? dbt::CodeCache::kMaxInstructions : 1;
   while (insns_.size() < most) {
     const std::size_t available = std::min(source.bytes.size() - at, isa::kMaxInsnLength);
     if (available == 0) return;
@@ -64,7 +63,7 @@ void Translator::read(const Source& source, const Announce& announce) {
 }
 
 Block* Translator::translate(const Source& source, const Announce& announce) {
-  std::byte* room = cache_.room(kMaxCode);
+  std::byte* room = cache_.room();
   if (room == nullptr) return nullptr;
   Failure failure;
   code_.reset();
@@ -80,7 +79,7 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   block->absolute = true;
   block->linear_page = x86::Tlb::page_of(source.linear);
   block->second_page = source.second_page;
-  Copier copier(assembler, stub_, source.copy, *block, cache_.next_site());
+  Copier copier(assembler, stub_, source.copy, cache_.next_site());
   bool more = true;
   for (auto insn = insns_.begin(); insn != insns_.end() && more; ++insn) {
     more = copier.instruction(*insn);
@@ -94,12 +93,12 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
 
   code_.flatten();
   code_.resolveUnresolvedLinks();
-  if (failure.happened) {
-    cache_.give_up(source.physical, source.mode);
-    return nullptr;
-  }
   const asmjit::CodeBuffer& buffer = code_.sectionById(0)->buffer();
-  return cache_.add(std::move(block), std::as_bytes(std::span{buffer.data(), buffer.size()}), copier.sites());
+  const dbt::CodeCache::Parts parts{std::as_bytes(std::span{buffer.data(), buffer.size()}), copier.sites(),
+                                    copier.marks(), copier.inexact()};
+  Block* added = failure.happened ? nullptr : cache_.add(std::move(block), parts);
+  if (added == nullptr) cache_.give_up(source.physical, source.mode);
+  return added;
 }
 
 }  // namespace doppel::engine::direct

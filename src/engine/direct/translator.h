@@ -35,9 +35,6 @@ class Translator {
   /// room: see CodeCache::room.
   dbt::Block* translate(const Source& source, const Announce& announce);
 
-  /// Room that a block may need at most.
-  static constexpr std::size_t kMaxCode = 32 * 1024;
-
  private:
   void read(const Source& source, const Announce& announce);
 

@@ -79,7 +79,9 @@ TEST(CodeCacheThatFillsUp, loses_nothing_but_time) {
 TEST(CodeCache, gives_up_a_place_until_other_code_may_be_there) {
   Result<isa::CodeArea> area = isa::CodeArea::create(1 << 20);
   ASSERT_TRUE(area) << area.error().message;
-  dbt::CodeCache cache(std::move(*area));
+  Result<dbt::CodeCache> made = dbt::CodeCache::create(std::move(*area));
+  ASSERT_TRUE(made) << made.error().message;
+  dbt::CodeCache& cache = *made;
   constexpr memory::GuestPhysical kPlace = 0x12'3456, kPage = 0x12'3000;
   EXPECT_FALSE(cache.given_up(kPlace, 7));
   cache.give_up(kPlace, 7);
