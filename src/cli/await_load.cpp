@@ -21,8 +21,9 @@ constexpr const char* kNotStarted = "the machine has not been started: name a sn
 /// A machine that there is not yet.
 class AwaitedVm : public control::Vm {
  public:
-  AwaitedVm(const RunOptions& options, std::string name, control::EventLoop& loop)
-      : options_(options), name_(std::move(name)), loop_(loop) {}
+  /// `listener` is where `loop` waits for connections.
+  AwaitedVm(const RunOptions& options, std::string name, control::EventLoop& loop, int listener)
+      : options_(options), name_(std::move(name)), loop_(loop), listener_(listener) {}
 
   std::string name() const override { return name_; }
   std::string state() const override { return "Not started"; }
@@ -62,14 +63,16 @@ class AwaitedVm : public control::Vm {
   std::optional<LoadedStart> take_result() { return std::move(result_); }
 
  private:
-  /// Once the answer to what asks for it has been sent.
+  /// Once the answer to what asks for it has been sent. Who connects from now on is the machine's.
   void quit() {
+    loop_.forget(listener_);
     loop_.post([this] { loop_.quit(); });
   }
 
   const RunOptions& options_;
   const std::string name_;
   control::EventLoop& loop_;
+  const int listener_;
   std::optional<LoadedStart> result_;
 };
 
@@ -99,7 +102,7 @@ Result<std::optional<LoadedStart>> await_load(const RunOptions& options, const C
   // The machine will listen there, too: who comes in between waits for it.
   UniqueFd listener(::fcntl(claim.endpoints.control_socket.get(), F_DUPFD_CLOEXEC, 0));
   if (!listener.valid()) return system_error("cannot serve the control socket");
-  AwaitedVm vm(options, claim.registration.name(), **loop);
+  AwaitedVm vm(options, claim.registration.name(), **loop, listener.get());
   const control::HttpServer server(**loop, std::move(listener),
                                    [&vm](const control::HttpRequest& request) { return answer_early(request, vm); });
   (*loop)->run();

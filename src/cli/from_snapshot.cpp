@@ -12,6 +12,7 @@
 #include "base/system_error.h"
 #include "boot/embedded_guest.h"
 #include "cli/run_network.h"
+#include "cli/run_share.h"
 #include "cli/units.h"
 #include "control/registry.h"
 #include "snapshot/machine_manifest.h"
@@ -78,10 +79,10 @@ std::function<Result<void>(MachineConfig&)> boot_file_loader(const snapshot::Man
 /// What the machine's memory and devices were made of cannot be said anew.
 Result<void> check_options(const RunOptions& options, const snapshot::Manifest& manifest) {
   const std::pair<bool, const char*> refused[] = {
-      {!options.kernel.empty(), "KERNEL"},    {!options.initrds.empty(), "--initrd"},
-      {!options.modules.empty(), "--module"}, {options.append.has_value(), "--append"},
-      {!options.disks.empty(), "--disk"},     {!options.shares.empty(), "--share"},
-      {options.balloon, "--balloon"},         {options.console != "serial", "--console"}};
+      {!options.kernel.empty(), "KERNEL"},       {!options.initrds.empty(), "--initrd"},
+      {!options.modules.empty(), "--module"},    {options.append.has_value(), "--append"},
+      {!options.disks.empty(), "--disk"},        {options.balloon, "--balloon"},
+      {options.console != "serial", "--console"}};
   for (const auto& [given, name] : refused) {
     if (given) return Error{fmt::format("{} goes with a machine that boots: leave it out with --from", name)};
   }
@@ -134,6 +135,33 @@ Result<void> connect_networks(const RunOptions& options, const snapshot::Manifes
   return {};
 }
 
+/// The guest has them mounted: they can be other directories of the host's, but not more or others of its own.
+Result<void> connect_shares(const RunOptions& options, MachineConfig& config) {
+  if (!options.shares.empty() && options.shares.size() != config.shares.size()) {
+    return Error{fmt::format("--share: the machine of this snapshot has {}, not {}", config.shares.size(),
+                             options.shares.size())};
+  }
+  for (std::size_t i = 0; i < options.shares.size(); ++i) {
+    Result<machine::ShareConfig> given = parse_share(options.shares[i], static_cast<unsigned>(i));
+    if (!given) return given.error();
+    machine::ShareConfig& share = config.shares[i];
+    if (given->guest_path != share.guest_path) {
+      return Error{
+          fmt::format("--share {}: the machine of this snapshot has it as {}", options.shares[i], share.guest_path)};
+    }
+    share.path = given->path;
+    share.read_only = given->read_only;
+  }
+  for (const machine::ShareConfig& share : config.shares) {
+    if (!share.path.empty()) continue;
+    return Error{
+        fmt::format("this snapshot was imported, and its guest shares {} with its host: add --share "
+                    "DIRECTORY:{}",
+                    share.guest_path, share.guest_path)};
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<SnapshotStart> make_config_from_snapshot(const RunOptions& options) {
@@ -153,6 +181,7 @@ Result<SnapshotStart> make_config_from_snapshot(const RunOptions& options) {
   config->name = options.name;
   config->no_reboot = config->no_reboot || options.no_reboot;
   if (Result<void> connected = connect_networks(options, *manifest, *config); !connected) return connected.error();
+  if (Result<void> connected = connect_shares(options, *config); !connected) return connected.error();
   config->disks = snapshot::disks_of(*manifest, store->directory(manifest->machine, manifest->tag));
   Result<std::shared_ptr<machine::SavedMachine>> saved = store->open(*manifest);
   if (!saved) return saved.error();

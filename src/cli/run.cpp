@@ -411,9 +411,9 @@ int exec_command(const std::string& name, const std::string& command) {
 
 /// Whether any machine of the snapshot will do.
 bool asks_nothing_special(const RunOptions& options) {
-  return options.name.empty() && options.nets.empty() && options.gdb.empty() && options.jail == "on" &&
-         options.log_file.empty() && !options.no_reboot && options.lockstep_from == 0 && options.code_cache.empty() &&
-         !options.perf_map && options.direct == "auto";
+  return options.name.empty() && options.nets.empty() && options.shares.empty() && options.gdb.empty() &&
+         options.jail == "on" && options.log_file.empty() && !options.no_reboot && options.lockstep_from == 0 &&
+         options.code_cache.empty() && !options.perf_map && options.direct == "auto";
 }
 
 /// -c in a machine that goes on from a snapshot: its agent runs the command, and the machine ends with this process.

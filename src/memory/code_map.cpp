@@ -2,7 +2,7 @@
 
 namespace doppel::memory {
 
-CodeMap::CodeMap(std::uint64_t pages) : pages_(std::make_unique<Page[]>(pages)) {}
+CodeMap::CodeMap(std::uint64_t pages) : pages_(pages) {}
 
 void CodeMap::add_code(std::uint64_t page, std::uint64_t offset, std::uint64_t length) {
   Page& entry = pages_[page];

@@ -3,9 +3,9 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <mutex>
 
+#include "base/zeroed_array.h"
 #include "memory/heavy_barrier.h"
 
 namespace doppel::memory {
@@ -70,7 +70,7 @@ class CodeMap {
 
   std::mutex mutex_;  ///< held to change `lines` and `fenced`
   HeavyBarrier barrier_;
-  std::unique_ptr<Page[]> pages_;
+  ZeroedArray<Page> pages_;
   std::function<void(std::uint64_t)> listener_;
 };
 

@@ -106,9 +106,10 @@ void FileServer::handle(std::span<const std::byte> request, std::size_t room, st
   std::memcpy(reply.data(), &out, sizeof out);
 }
 
-void FileServer::reset() {
+void FileServer::restart(const Numbers& numbers) {
   handles_.clear();
-  nodes_.clear();
+  nodes_.clear(numbers.node);
+  next_handle_ = numbers.handle;
 }
 
 int FileServer::init(const Call& call) {

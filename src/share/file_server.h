@@ -38,7 +38,17 @@ class FileServer {
   /// Answers a request, whatever its bytes are. The reply is in `reply`, at most `room` bytes; empty: none is due.
   void handle(std::span<const std::byte> request, std::size_t room, std::vector<std::byte>& reply);
   /// The guest has gone, or begins anew.
-  void reset();
+  void reset() { restart({}); }
+
+  /// The numbers that the next file and the next open one get.
+  struct Numbers {
+    std::uint64_t node = NodeTable::kRoot + 1;
+    std::uint64_t handle = 1;
+  };
+  Numbers numbers() const { return {nodes_.next(), next_handle_}; }
+  /// Nothing is known or open any more. To a guest that goes on with what it knew all of that is stale, for no number
+  /// below these is given again.
+  void restart(const Numbers& numbers);
 
  private:
   struct Handle {

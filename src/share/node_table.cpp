@@ -17,7 +17,7 @@ NodeTable::NodeTable(UniqueFd root) {
   nodes_[kRoot] = std::move(node);
 }
 
-void NodeTable::clear() {
+void NodeTable::clear(std::uint64_t next) {
   std::unique_ptr<Node> root = std::move(nodes_[kRoot]);
   root->uses = 1;
   nodes_.clear();
@@ -25,6 +25,7 @@ void NodeTable::clear() {
   by_identity_.clear();
   by_identity_[{root->device, root->inode}] = kRoot;
   nodes_[kRoot] = std::move(root);
+  next_ = next;
 }
 
 Node* NodeTable::find(std::uint64_t id) {

@@ -35,8 +35,9 @@ class NodeTable {
   /// `root` is the shared directory.
   explicit NodeTable(UniqueFd root);
 
-  /// Nothing but the root is known any more.
-  void clear();
+  /// Nothing but the root is known any more; the next file gets this number.
+  void clear(std::uint64_t next = kRoot + 1);
+  std::uint64_t next() const { return next_; }
   /// nullptr: no such node.
   Node* find(std::uint64_t id);
   /// The node for what `parent` has under `name`, now looked up once more. `status` is of that, `directory` the open

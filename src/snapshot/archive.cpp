@@ -341,6 +341,8 @@ Result<Reference> import_snapshot(const Store& store, const std::string& path, c
   manifest->layers = {*sums};
   manifest->stored_bytes = layer.stored_bytes();
   manifest->ancestors.clear();
+  // Whoever made the archive does not choose which of this host's directories a guest sees.
+  for (Manifest::Share& share : manifest->shares) share.path.clear();
   done = write_all(draft->clock.get(), *clock);
   if (done) done = write_all(draft->components.get(), *components);
   const std::string description = format_manifest(*manifest);

@@ -43,6 +43,9 @@ Manifest describe_machine(const machine::MachineConfig& config) {
   for (const machine::BootFile& initrd : config.initrds) manifest.initrds.push_back(absolute(initrd.path));
   manifest.command_line = config.command_line;
   for (const machine::NetworkConfig& network : config.networks) manifest.networks.push_back(describe(network));
+  for (const machine::ShareConfig& share : config.shares) {
+    manifest.shares.push_back({share.tag, absolute(share.path), share.guest_path, share.read_only});
+  }
   return manifest;
 }
 
@@ -70,6 +73,9 @@ Result<machine::MachineConfig> config_of(const Manifest& manifest) {
     }
     config.networks.push_back(std::move(network));
   }
+  for (const Manifest::Share& share : manifest.shares) {
+    config.shares.push_back({share.tag, share.path, share.guest_path, share.read_only, {}});
+  }
   return config;
 }
 
@@ -90,9 +96,6 @@ std::vector<machine::DiskConfig> disks_of(const Manifest& manifest, const std::s
 }
 
 Result<void> can_be_saved(const machine::MachineConfig& config) {
-  if (!config.shares.empty()) {
-    return Error{"machines with shared directories cannot be saved: what their guests have open there is the host's"};
-  }
   if (!config.modules.empty()) return Error{"machines with Multiboot modules cannot be saved"};
   return {};
 }

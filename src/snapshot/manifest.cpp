@@ -17,8 +17,10 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kFormat = "doppel snapshot";
-/// Raised when an older doppel would misread what a newer one writes: one that knows no disks would leave them out.
-constexpr unsigned kVersion = 2;
+/// Raised when an older doppel would misread what a newer one writes: one that knows no disks, or no shared
+/// directories, would leave them out.
+constexpr unsigned kVersion = 3;
+constexpr unsigned kVersionWithoutShares = 2;
 constexpr unsigned kVersionWithoutDisks = 1;
 constexpr std::size_t kMostLayers = 64;
 constexpr std::uint64_t kLargestState = std::uint64_t{256} << 20;
@@ -172,6 +174,16 @@ json disks_to_json(const std::vector<Manifest::Disk>& disks) {
   return result;
 }
 
+Manifest::Share read_share(const json& value, Reader& parent) {
+  Reader reader(value);
+  Manifest::Share share;
+  reader.texts({{"tag", &share.tag}, {"path", &share.path}, {"guest_path", &share.guest_path}});
+  reader.flags({{"read_only", &share.read_only}});
+  if (!share.path.empty() && !share.path.starts_with('/')) reader.fail("a shared directory has no absolute name");
+  if (!reader.good()) parent.fail(reader.problem());
+  return share;
+}
+
 json to_json(const Manifest& manifest) {
   json networks = json::array();
   for (const Manifest::Network& network : manifest.networks) {
@@ -204,6 +216,10 @@ json to_json(const Manifest& manifest) {
             {"layers", std::move(layers)},
             {"stored_bytes", manifest.stored_bytes}};
   if (!manifest.disks.empty()) body["disks"] = disks_to_json(manifest.disks);
+  for (const Manifest::Share& share : manifest.shares) {
+    body["shares"].push_back(
+        {{"tag", share.tag}, {"path", share.path}, {"guest_path", share.guest_path}, {"read_only", share.read_only}});
+  }
   if (manifest.console) body["console"] = true;
   return body;
 }
@@ -233,6 +249,9 @@ Manifest from_json(Reader& reader) {
   if (reader.has("disks")) {
     for (const json& disk : reader.list("disks")) manifest.disks.push_back(read_disk(disk, reader));
   }
+  if (reader.has("shares")) {
+    for (const json& share : reader.list("shares")) manifest.shares.push_back(read_share(share, reader));
+  }
   manifest.clock = reader.file("clock", kLargestState);
   manifest.components = reader.file("components", kLargestState);
   for (const json& layer : reader.list("layers")) {
@@ -247,7 +266,8 @@ Manifest from_json(Reader& reader) {
 
 std::string format_manifest(const Manifest& manifest) {
   const json body = to_json(manifest);
-  const unsigned format = manifest.disks.empty() ? kVersionWithoutDisks : kVersion;
+  const unsigned with_disks = manifest.disks.empty() ? kVersionWithoutDisks : kVersionWithoutShares;
+  const unsigned format = manifest.shares.empty() ? with_disks : kVersion;
   const json document{{"format", kFormat}, {"version", format}, {"crc32c", checksum(body.dump())}, {"snapshot", body}};
   return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }

@@ -38,6 +38,12 @@ struct Manifest {
     FileMark base_mark{};  ///< of it
     std::string origin;    ///< the file that the user knows the disk by, if what the machine writes is kept
   };
+  struct Share {
+    std::string tag;
+    std::string path;  ///< of the host's directory, absolute; empty: another host's, nobody knows which one
+    std::string guest_path;
+    bool read_only = false;
+  };
   struct File {
     std::uint64_t bytes = 0;
     std::uint32_t checksum = 0;  ///< crc32c
@@ -61,6 +67,7 @@ struct Manifest {
   std::string command_line{};
   std::vector<Network> networks{};
   std::vector<Disk> disks{};
+  std::vector<Share> shares{};
 
   File clock, components;
   /// The checksums of the pages of each layer of RAM, from the lowest on; the layers themselves have the size of RAM.

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
@@ -275,6 +276,33 @@ TEST_F(Snapshots, AProcessThatWaitsGoesOnFromWhatItsSocketIsTold) {
   // Nobody has to load anything.
   start("never", {"--await-load"});
   ok({"kill", "never"});
+}
+
+TEST_F(Snapshots, SharedDirectoriesAreThereAgain) {
+  const std::string shared = directory_ / "shared", other = directory_ / "other";
+  for (const std::string& path : {shared, other}) std::filesystem::create_directories(path + "/deep/er");
+  std::ofstream(shared + "/deep/er/file") << "of the host";
+  std::ofstream(other + "/deep/er/file") << "of another";
+  start("web", {"--memory", "128M", "--share", shared + ":/mnt"});
+  EXPECT_EQ(guest("web", "cat /mnt/deep/er/file; (exec 3</mnt/deep/er/file; sleep 1000) >/dev/null 2>&1 &"),
+            "of the host");
+  ok({"snapshot", "create", "web", "ready"});
+  ok({"snapshot", "restore", "web", "ready"});
+  // What was open is stale; what has a name is there.
+  EXPECT_EQ(guest("web", "cat /mnt/deep/er/file; echo of the guest >/mnt/deep/er/new; ls /mnt/deep/er"),
+            "of the hostfile\nnew\n");
+  EXPECT_TRUE(std::filesystem::exists(shared + "/deep/er/new"));
+  EXPECT_EQ(
+      run_doppel({"run", "--from", "web:ready", "--share", other + ":/mnt", "-c", "cat /mnt/deep/er/file"}).output,
+      "of another");
+  // An archive names no directory of this host's.
+  ok({"snapshot", "export", "web", "ready", directory_ / "archive", "-q"});
+  ok({"snapshot", "import", directory_ / "archive", "moved:here"});
+  const RunResult refused = run_doppel({"run", "--from", "moved:here", "-c", "true"});
+  EXPECT_THAT(refused.errors, HasSubstr("add --share DIRECTORY:/mnt"));
+  EXPECT_EQ(
+      run_doppel({"run", "--from", "moved:here", "--share", shared + ":/mnt:ro", "-c", "cat /mnt/deep/er/file"}).output,
+      "of the host");
 }
 
 TEST_F(Snapshots, ARebootBootsAgain) {

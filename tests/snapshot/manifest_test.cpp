@@ -52,6 +52,19 @@ TEST(Manifest, ReadsWhatItWrites) {
   EXPECT_EQ(read->layers.size(), 2U);
 }
 
+TEST(Manifest, ASharedDirectoryMakesItOneThatAnOlderDoppelRefuses) {
+  Manifest manifest = sample();
+  manifest.shares = {{"share0", "/srv", "/mnt", true}};
+  const std::string text = format_manifest(manifest);
+  EXPECT_EQ(json::parse(text)["version"], 3);
+  const Result<Manifest> read = parse_manifest(text);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(format_manifest(*read), text);
+  EXPECT_EQ(read->shares[0].guest_path, "/mnt");
+  manifest.shares[0].path = "srv";
+  EXPECT_FALSE(parse_manifest(format_manifest(manifest)));
+}
+
 TEST(Manifest, RefusesWhatIsDamaged) {
   std::string text = format_manifest(sample());
   text.replace(text.find("\"web\""), 5, "\"wet\"");
@@ -65,7 +78,7 @@ TEST(Manifest, RefusesWhatIsDamaged) {
 
 TEST(Manifest, RefusesANewerFormatByName) {
   json document = json::parse(format_manifest(sample()));
-  document["version"] = 3;
+  document["version"] = 4;
   const Result<Manifest> read = parse_manifest(document.dump());
   ASSERT_FALSE(read);
   EXPECT_THAT(read.error().message, HasSubstr("use a newer one"));

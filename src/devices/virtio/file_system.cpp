@@ -27,6 +27,17 @@ FileSystem::FileSystem(std::string name, std::string_view tag, share::FileServer
   store_le(&config_[kTagBytes], std::uint32_t{1});
 }
 
+void FileSystem::describe_device(state::Visitor& v) {
+  share::FileServer::Numbers numbers = server_.numbers();
+  v.field(50, "next_node", numbers.node);
+  v.field(51, "next_handle", numbers.handle);
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 62;
+  v.require(
+      numbers.node > share::NodeTable::kRoot && numbers.node < kMost && numbers.handle > 0 && numbers.handle < kMost,
+      "files have numbers that cannot be");
+  v.on_loaded([this, numbers] { server_.restart(numbers); });
+}
+
 void FileSystem::on_notify(unsigned index) {
   do {
     queue(index).refuse_notification();

@@ -14,7 +14,7 @@ namespace doppel::devices::virtio {
 
 /// A shared directory (virtio 1.2, 5.11): FUSE requests in, replies out. They are answered in the thread that rings the
 /// doorbell, one after the other. Which files the guest knows and has open is no part of a saved state: to a machine
-/// that is restored they are stale.
+/// that is restored they are stale (ESTALE, EBADF), and looked up by their names again.
 class FileSystem : public Device {
  public:
   /// `tag` is what the guest mounts, at most 36 bytes.
@@ -25,6 +25,7 @@ class FileSystem : public Device {
  protected:
   void on_notify(unsigned queue) override;
   void on_reset() override { server_.reset(); }
+  void describe_device(state::Visitor& v) override;
   std::span<const std::uint8_t> device_config() override { return config_; }
 
  private:

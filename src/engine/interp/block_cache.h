@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/zeroed_array.h"
 #include "engine/interp/block.h"
 
 namespace doppel::engine::interp {
@@ -58,8 +59,8 @@ class BlockCache {
   }
   std::size_t slot_of(std::uint64_t key) const;
 
-  std::vector<Entry> linear_;
-  std::vector<Slot> slots_;
+  ZeroedArray<Entry> linear_;
+  ZeroedArray<Slot> slots_;
   std::vector<std::unique_ptr<Block>> blocks_;  ///< replaced ones too: others may still point to them
   std::size_t ops_ = 0;
 };

@@ -9,6 +9,7 @@
 #include "devices/virtio/driver.h"
 #include "share/requests.h"
 #include "state/contract.h"
+#include "state/snapshot_io.h"
 
 namespace doppel::devices::virtio {
 namespace {
@@ -59,6 +60,33 @@ TEST_F(VirtioFileSystem, ARequestLongerThanAgreedFailsTheDevice) {
   driver.submit(kRequests, {std::vector<std::byte>(share::FileServer::kMostBytes + 1)}, {64});
   driver.notify(kRequests);
   EXPECT_TRUE(driver.failed());
+}
+
+TEST_F(VirtioFileSystem, AfterALoadWhatTheGuestKnewIsStaleAndNamesAreLookedUpAgain) {
+  std::ofstream(directory / "file") << "12345";
+  start();
+  const auto look_up = [this] {
+    const auto places =
+        driver.submit(kRequests, {FuseRequest(FUSE_LOOKUP, FUSE_ROOT_ID).text("file").bytes}, {16, 200});
+    driver.notify(kRequests);
+    EXPECT_TRUE(driver.take_used(kRequests));
+    fuse_entry_out entry{};
+    memory->read_value(places[2], entry);
+    return entry.nodeid;
+  };
+  const std::uint64_t before = look_up();
+  const auto describe = [this](state::Visitor& v) { device.describe(v); };
+  device.pause();
+  ASSERT_TRUE(state::load(state::save(describe), describe));
+  device.resume();
+  const auto places =
+      driver.submit(kRequests, {FuseRequest(FUSE_GETATTR, before).with(fuse_getattr_in{}).bytes}, {200});
+  driver.notify(kRequests);
+  ASSERT_TRUE(driver.take_used(kRequests));
+  fuse_out_header header{};
+  memory->read_value(places[1], header);
+  EXPECT_EQ(header.error, -ESTALE);
+  EXPECT_GT(look_up(), before) << "a number that the guest may still know for another file";
 }
 
 TEST_F(VirtioFileSystem, Contract) {
