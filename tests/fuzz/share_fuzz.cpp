@@ -10,12 +10,14 @@
 #include <vector>
 
 #include "base/temporary_directory.h"
+#include "fuzz/limits.h"
 #include "share/file_server.h"
 
 /// Whatever requests a guest makes up: the replies fit, and nothing outside of the directory changes. The input is a
 /// row of requests: length (2 bytes), opcode, node, then the bytes after the header.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace doppel;
+  fuzz::limit_files();
   namespace fs = std::filesystem;
   static const test::TemporaryDirectory directory;
   static const std::string outside = directory.path() + "/outside";
@@ -38,8 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       std::memcpy(request.data(), &header, sizeof header);
       std::memcpy(request.data() + sizeof header, rest.data() + 4, length);
       const std::size_t room = (rest[1] & 0x80) != 0 ? rest[1] : 8192;
-      // The size of a file costs nothing, space does.
-      if (header.opcode != FUSE_FALLOCATE) server.handle(request, room, reply);
+      server.handle(request, room, reply);
       if (reply.size() > room) std::abort();
       rest = rest.subspan(4 + length);
     }
@@ -48,11 +49,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::string text;
   std::getline(file, text);
   if (text != "outside") std::abort();
-  std::error_code ignored;
-  fs::permissions(shared, fs::perms::owner_all, ignored);
-  for (fs::recursive_directory_iterator it(shared, ignored), end; !ignored && it != end; it.increment(ignored)) {
-    if (it->is_directory() && !it->is_symlink()) fs::permissions(it->path(), fs::perms::owner_all);
-  }
-  fs::remove_all(shared);
+  fuzz::empty_directory(shared);
   return 0;
 }

@@ -79,9 +79,7 @@ class VirtioDriver {
     write(0x20, 8, descriptors(index));
     write(0x28, 8, available(index));
     write(0x30, 8, used(index));
-    for (std::uint64_t offset = 0; offset < 0x3000; offset += 8) {
-      memory_.write_value(descriptors(index) + offset, std::uint64_t{0});
-    }
+    memory_.write(descriptors(index), std::vector<std::byte>(0x3000));
     write(0x1C, 2, 1);
   }
 
