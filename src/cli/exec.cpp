@@ -167,7 +167,7 @@ int exec_in_guest(const ExecOptions& options) {
     Result<Guardian> started = Guardian::start([mode] { mode->restore(TCSANOW); }, mode->fd());
     if (!started) return fail(started.error());
     guardian.emplace(*std::move(started));
-    terminal.emplace(*mode);
+    terminal.emplace(*mode, TerminalMode::Output::Raw);
   }
   Result<UniqueFd> signals = catch_signals();
   if (!signals) return fail(signals.error());

@@ -15,10 +15,11 @@ void TerminalMode::restore(int when) const {
   ::tcsetattr(fd_, when, &found_);
 }
 
-void TerminalMode::set_raw() const {
+void TerminalMode::set_raw(Output output) const {
   termios mode = found_;
   mode.c_iflag &= ~static_cast<tcflag_t>(BRKINT | ICRNL | INLCR | IGNCR | INPCK | ISTRIP | IXON | PARMRK);
   mode.c_lflag &= ~static_cast<tcflag_t>(ECHO | ECHONL | ICANON | IEXTEN | ISIG);
+  if (output == Output::Raw) mode.c_oflag &= ~static_cast<tcflag_t>(OPOST);
   mode.c_cc[VMIN] = 1;
   mode.c_cc[VTIME] = 0;
   ::tcsetattr(fd_, TCSADRAIN, &mode);

@@ -16,8 +16,10 @@ class TerminalMode {
   int fd() const { return fd_; }
   /// Sets the mode again: TCSADRAIN once the output has been taken, TCSANOW at once.
   void restore(int when = TCSADRAIN) const;
-  /// Every key reaches the guest; output processing stays on, so that our own messages look right.
-  void set_raw() const;
+  /// Every key reaches the guest. Output processing stays on where our own messages come in between, so that they look
+  /// right; else it is for the guest's terminal alone.
+  enum class Output : std::uint8_t { Processed, Raw };
+  void set_raw(Output output) const;
 
  private:
   TerminalMode(int fd, const termios& found) : fd_(fd), found_(found) {}
@@ -30,17 +32,21 @@ class TerminalMode {
 /// for a Guardian to restore it.
 class RawTerminal {
  public:
-  explicit RawTerminal(const TerminalMode& mode) : mode_(mode) { resume(); }
+  explicit RawTerminal(const TerminalMode& mode, TerminalMode::Output output = TerminalMode::Output::Processed)
+      : mode_(mode), output_(output) {
+    resume();
+  }
   RawTerminal(const RawTerminal&) = delete;
   RawTerminal& operator=(const RawTerminal&) = delete;
   ~RawTerminal() { suspend(); }
 
   /// For the time that this process is stopped by job control.
   void suspend() { mode_.restore(); }
-  void resume() { mode_.set_raw(); }
+  void resume() { mode_.set_raw(output_); }
 
  private:
   const TerminalMode mode_;
+  const TerminalMode::Output output_;
 };
 
 /// In characters.

@@ -9,9 +9,11 @@
 #include <condition_variable>
 #include <ctime>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "storage/async_io.h"
+#include "storage/copy_apart.h"
 #include "storage/open.h"
 #include "storage/worker_pool.h"
 
@@ -19,9 +21,6 @@ namespace doppel::storage {
 namespace {
 
 constexpr std::uint32_t kBlockSize = 512;
-/// Buffered writes up to this size are made by the submitting thread: a copy into the page cache is cheaper than waking
-/// another thread.
-constexpr std::uint64_t kInlineWrite = 128 * 1024;
 /// A buffered write that took longer was held up by the kernel's dirty limit; for a while others then write.
 constexpr std::uint64_t kHeldUpNs = 5'000'000;
 constexpr std::uint64_t kHeldUpPauseNs = 500'000'000;
@@ -35,7 +34,11 @@ std::uint64_t now_ns() {
 class ImageDisk final : public Disk {
  public:
   ImageDisk(std::shared_ptr<Image> image, const DiskOptions& options, std::unique_ptr<AsyncIo> uring)
-      : image_(std::move(image)), workers_(options.workers), io_(uring ? std::move(uring) : make_thread_io(workers_)) {
+      : image_(std::move(image)),
+        copy_apart_(copying_threads()),
+        workers_(options.workers),
+        io_(uring ? std::move(uring) : make_thread_io(workers_)),
+        copiers_(copying_threads()) {
     const auto cluster = static_cast<std::uint32_t>(image_->cluster_size());
     traits_.capacity = image_->size();
     traits_.block_size = kBlockSize;
@@ -82,6 +85,7 @@ class ImageDisk final : public Disk {
   struct Plain {
     struct Piece : FileIo {
       Plain* whole = nullptr;
+      bool is_apart = false;
     };
     ImageDisk* disk = nullptr;
     BlockRequest* request = nullptr;
@@ -144,8 +148,10 @@ class ImageDisk final : public Disk {
         fill_zero(buffers);
         continue;
       }
-      if (done_at_once(run, is_write, buffers)) continue;
+      const bool is_apart = goes_through_cache(run, is_write, buffers) && copy_apart_.begin(is_write, run.length);
+      if (!is_apart && done_at_once(run, is_write, buffers)) continue;
       Plain::Piece piece;
+      piece.is_apart = is_apart;
       piece.file = run.file;
       piece.is_write = is_write;
       piece.offset = run.file_offset;
@@ -165,8 +171,21 @@ class ImageDisk final : public Disk {
     // The last piece to complete frees the whole, maybe before start() returns.
     Plain* const whole = plain.release();
     const std::size_t count = whole->pieces.size();
-    for (std::size_t i = 0; i < count; ++i) io_->start(whole->pieces[i]);
+    for (std::size_t i = 0; i < count; ++i) {
+      Plain::Piece& piece = whole->pieces[i];
+      piece.is_apart ? copy_apart(piece) : io_->start(piece);
+    }
     return true;
+  }
+
+  /// Leaves to another thread what start_plain() would otherwise do at once.
+  void copy_apart(Plain::Piece& piece) {
+    copiers_.run([this, &piece] {
+      const bool done =
+          done_at_once({piece.file, piece.offset, total_size(piece.buffers)}, piece.is_write, piece.buffers);
+      copy_apart_.ended();
+      done ? piece.done(piece, 0) : io_->start(piece);
+    });
   }
 
   static void piece_done(Plain& plain, int error) {
@@ -179,9 +198,21 @@ class ImageDisk final : public Disk {
     disk.finish(*plain.request, plain.error);
   }
 
+  /// One for each processor but the guest's.
+  static unsigned copying_threads() {
+    constexpr unsigned kMost = 4;
+    return std::min(std::max(std::thread::hardware_concurrency(), 1U) - 1, kMost);
+  }
+
+  /// Whether it can be tried to have the page cache serve it.
+  bool goes_through_cache(const FileRun& run, bool is_write, Buffers buffers) const {
+    if (!run.file->cached() || buffers.size() > IOV_MAX) return false;
+    return !is_write || now_ns() >= held_up_until_.load(std::memory_order_relaxed);
+  }
+
   /// Whether the page cache had, or took, all of it.
   bool done_at_once(const FileRun& run, bool is_write, Buffers buffers) {
-    if (!run.file->cached() || buffers.size() > IOV_MAX) return false;
+    if (!goes_through_cache(run, is_write, buffers)) return false;
     const int fd = run.file->descriptor(run.file_offset, buffers);
     if (fd < 0) return false;
     const auto count = static_cast<int>(buffers.size());
@@ -191,7 +222,6 @@ class ImageDisk final : public Disk {
       return got >= 0 && static_cast<std::uint64_t>(got) == run.length;
     }
     const std::uint64_t start = now_ns();
-    if (run.length > kInlineWrite || start < held_up_until_.load(std::memory_order_relaxed)) return false;
     const ssize_t put = ::pwritev(fd, buffers.data(), count, offset);
     const std::uint64_t end = now_ns();
     if (end - start > kHeldUpNs) held_up_until_.store(end + kHeldUpPauseNs, std::memory_order_relaxed);
@@ -216,8 +246,10 @@ class ImageDisk final : public Disk {
   std::condition_variable idle_;
   std::uint64_t in_flight_ = 0;
   std::atomic<std::uint64_t> held_up_until_ = 0;
+  CopyApart copy_apart_;
   WorkerPool workers_;
-  std::unique_ptr<AsyncIo> io_;  ///< last: it ends before the workers, who before all else
+  std::unique_ptr<AsyncIo> io_;  ///< ends before the workers
+  WorkerPool copiers_;           ///< last: they end before all else
 };
 
 }  // namespace

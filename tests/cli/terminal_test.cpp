@@ -48,6 +48,15 @@ TEST_F(TerminalTest, IsRawInsideAndAsBeforeAfterwards) {
   EXPECT_TRUE(is_as_before());
 }
 
+TEST_F(TerminalTest, LeavesOutputToAGuestsTerminal) {
+  {
+    const RawTerminal raw(*TerminalMode::of(terminal_.get()), TerminalMode::Output::Raw);
+    EXPECT_TRUE(is_raw());
+    EXPECT_EQ(mode().c_oflag & OPOST, 0U);
+  }
+  EXPECT_TRUE(is_as_before());
+}
+
 TEST_F(TerminalTest, SuspendsAndResumes) {
   RawTerminal raw(*TerminalMode::of(terminal_.get()));
   raw.suspend();

@@ -3,8 +3,11 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -34,7 +37,7 @@ class Debian : public testing::Test {
     std::error_code none;
     const auto built = fs::last_write_time(kImage + "/image.json", none);
     if (!none && built > fs::last_write_time(DOPPEL_GUEST_DIR "/doppel-agent")) return;
-    const RunResult build = run_doppel({"image", "build", "debian", "--force"});
+    const RunResult build = run_doppel({"image", "build", "debian", "--force", "--include", "openssh-server"});
     if (build.status != 0) failure_ = build.errors;
   }
   void SetUp() override {
@@ -74,6 +77,44 @@ TEST_F(Debian, BootsToItsLoginPromptWithNoUnitFailed) {
   EXPECT_THAT(facts.output, HasSubstr("root\n/dev/vda ext4\nState: routable")) << facts.errors;
   EXPECT_EQ(run_doppel({"exec", machine.name, "cat", "/srv/given"}).output, "given");
   EXPECT_EQ(run_doppel({"stop", machine.name}).status, 0);
+}
+
+/// What a program of the host's says.
+std::string output_of(const std::string& command) {
+  std::string output;
+  std::FILE* const pipe = ::popen((command + " 2>&1").c_str(), "re");
+  for (int c = 0; pipe != nullptr && (c = std::fgetc(pipe)) != EOF;) output += static_cast<char>(c);
+  if (pipe != nullptr) ::pclose(pipe);
+  return output;
+}
+
+/// A port of the loopback interface that nobody has.
+std::string free_port() {
+  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  EXPECT_EQ(::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  EXPECT_EQ(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  return std::to_string(ntohs(address.sin_port));
+}
+
+TEST_F(Debian, TheHostsSshReachesItWithAKeyThroughAPublishedPort) {
+  const Machine machine{"debian-ssh"};
+  const TemporaryDirectory directory;
+  const std::string key = directory / "key", port = free_port();
+  ASSERT_EQ(output_of("ssh-keygen -q -t ed25519 -N '' -f " + key), "");
+  const RunResult started = run_doppel({"run", "debian", "--detach", "--name", machine.name, "--temporary", "--ssh-key",
+                                        key + ".pub", "--net", "user,publish=" + port + ":22"});
+  ASSERT_EQ(started.status, 0) << started.errors;
+  EXPECT_EQ(run_doppel({"exec", machine.name, "systemctl", "is-system-running", "--wait"}).output, "running\n");
+  const std::string ssh = "ssh -F none -i " + key + " -p " + port +
+                          " -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o LogLevel=ERROR"
+                          " -o UserKnownHostsFile=" +
+                          directory / "hosts" + " root@127.0.0.1 ";
+  EXPECT_EQ(output_of("printf over-ssh | " + ssh + "'cat; hostname; exit 7'; echo $?"),
+            "over-ssh" + machine.name + "\n7\n");
 }
 
 TEST_F(Debian, RunsOneCommandAndForgetsWhatItWrote) {

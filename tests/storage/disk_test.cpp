@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -69,6 +70,39 @@ TEST_P(RawDisk, KeepsWhatIsWritten) {
   std::memset(bytes.data() + 512, 0, 512);
   EXPECT_EQ(read, bytes);
   EXPECT_EQ(transfer(*disk, BlockOperation::Write, 0, read), EROFS);
+}
+
+/// Requests that are large enough to be copied by another thread, and enough of them in flight that some are.
+TEST_P(RawDisk, LargeRequestsInFlightTogetherAllArrive) {
+  constexpr std::size_t kPiece = 512 * 1024, kRounds = 40;
+  struct Slot : BlockRequest {
+    std::vector<std::byte> bytes;
+    iovec piece{};
+  };
+  const auto disk = open();
+  const auto run = [&disk](Slot& slot, BlockOperation operation, std::uint64_t offset) {
+    slot.operation = operation;
+    slot.offset = offset;
+    slot.length = slot.bytes.size();
+    slot.piece = {slot.bytes.data(), slot.bytes.size()};
+    slot.buffers = {&slot.piece, 1};
+    slot.done = [](BlockRequest&, int error) { EXPECT_EQ(error, 0); };
+    disk->submit(slot);
+  };
+  for (std::size_t round = 1; round <= kRounds; ++round) {
+    std::array<Slot, 2> written, read;
+    for (std::size_t i = 0; i < written.size(); ++i) {
+      written[i].bytes.assign(kPiece, static_cast<std::byte>(2 * round + i));
+      run(written[i], BlockOperation::Write, i * kPiece);
+    }
+    disk->drain();
+    for (std::size_t i = 0; i < read.size(); ++i) {
+      read[i].bytes.resize(kPiece);
+      run(read[i], BlockOperation::Read, i * kPiece);
+    }
+    disk->drain();
+    for (std::size_t i = 0; i < read.size(); ++i) ASSERT_EQ(read[i].bytes, written[i].bytes) << round;
+  }
 }
 
 TEST_P(RawDisk, RefusesWhatIsNotOnTheDisk) {
