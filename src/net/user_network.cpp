@@ -171,8 +171,13 @@ Result<void> UserNetwork::publish(const PublishedPort& port) {
 }
 
 UserNetwork::~UserNetwork() {
-  reactor_.forget(timer_.get());
-  for (const auto& [fd, socket] : sockets_) reactor_.forget(fd);
+  if (lock_ != nullptr) {
+    // A callback may be at work: it changes what is watched, and must not watch anything afterwards.
+    const std::lock_guard guard(*lock_);
+    closing_ = true;
+    reactor_.forget(timer_.get());
+    for (const auto& [fd, socket] : sockets_) reactor_.forget(fd);
+  }
   reactor_.synchronize();
   if (slirp_ != nullptr) slirp_cleanup(slirp_);
 }
@@ -215,6 +220,7 @@ void UserNetwork::resume_receiving() {
 
 void UserNetwork::on_ready() {
   const std::lock_guard guard(*lock_);
+  if (closing_) return;
   poll_sockets();
   update_watches();
 }

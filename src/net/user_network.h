@@ -77,6 +77,7 @@ class UserNetwork : public Backend {
   std::map<int, Socket> sockets_;
   std::deque<std::vector<std::byte>> waiting_;  ///< frames for which the guest had no room
   bool delivered_ = false;
+  bool closing_ = false;
 };
 
 }  // namespace doppel::net
