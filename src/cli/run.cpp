@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -276,6 +277,7 @@ int run_machine(const RunOptions& options, Start start, const Hooks& hooks, std:
   if (!main_loop) return fail(exit_status::kHostFailure, main_loop.error());
   Result<std::unique_ptr<control::EventLoop>> output_loop = control::EventLoop::create();
   if (!output_loop) return fail(exit_status::kHostFailure, output_loop.error());
+  const auto began = std::chrono::steady_clock::now();
   Result<std::unique_ptr<machine::Machine>> machine = machine::Machine::create(std::move(config));
   if (!machine) {
     return fail(machine.error().of_host ? exit_status::kHostFailure : exit_status::kUsage, machine.error());
@@ -304,6 +306,10 @@ int run_machine(const RunOptions& options, Start start, const Hooks& hooks, std:
       return fail(exit_status::kHostFailure,
                   Error{sealed.error().message + ": doppel run --jail off does without, at your own risk"});
     }
+  }
+  if ((*machine)->config().saved != nullptr) {
+    log::info("snapshot", "restored in {} us",
+              std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began).count());
   }
   const int status =
       session.run(hooks.on_running ? [&] { hooks.on_running((*machine)->config().name); } : std::function<void()>());
