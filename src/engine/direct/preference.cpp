@@ -8,8 +8,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// A program that has been seen to compute so often, one time after the other and so far apart, goes on with it. One that
-/// is young spends its time on being translated.
+/// A program that has been seen to compute so often, one time after the other and so far apart, goes on with it. One
+/// that is young spends its time on being translated.
 constexpr auto kApart = 4ms, kStale = 50ms;
 constexpr unsigned kSightings = 6, kSightingsAgain = 2;
 /// So much at least between two system calls or exceptions: each costs several switches of processes.
