@@ -80,6 +80,23 @@ class CreateProgress {
   std::thread thread_;
 };
 
+/// What a bar shows of work that says how far it is as a part of 1.
+auto part_of(ProgressBar& bar) {
+  return [&bar](double done) {
+    constexpr double kSteps = 1000;
+    bar.show(static_cast<std::uint64_t>(done * kSteps), static_cast<std::uint64_t>(kSteps));
+  };
+}
+
+Result<void> compress(const std::string& machine, const std::string& tag, bool quiet) {
+  const Result<Store> store = Store::of_user();
+  if (!store) return store.error();
+  const Result<Manifest> manifest = store->find({machine, tag});
+  if (!manifest) return manifest.error();
+  ProgressBar bar("compressing " + tag, quiet);
+  return store->pack(*manifest, part_of(bar));
+}
+
 /// The nearest ancestor that is still there; empty: none.
 std::string parent_of(const Manifest& manifest, const std::vector<Manifest>& all) {
   for (const std::string& tag : manifest.ancestors) {
@@ -137,6 +154,9 @@ int snapshot_create(const SnapshotOptions& options) {
   progress.reset();
   if (!response) return fail(Error{fmt::format("{}: {}", vm->name, response.error().message)});
   const json report = json::parse(response->body, nullptr, /*allow_exceptions=*/false);
+  if (options.compress) {
+    if (const Result<void> packed = compress(vm->name, *tag, options.quiet); !packed) return fail(packed.error());
+  }
   if (options.json) {
     fmt::print("{}\n", report.dump(2));
   } else if (!options.quiet) {
@@ -217,10 +237,7 @@ int snapshot_verify(const SnapshotOptions& options) {
   Result<void> good;
   {
     ProgressBar bar("verifying " + manifest->tag, options.quiet);
-    constexpr double kSteps = 1000;
-    good = store->verify(*manifest, [&bar](double done) {
-      bar.show(static_cast<std::uint64_t>(done * kSteps), static_cast<std::uint64_t>(kSteps));
-    });
+    good = store->verify(*manifest, part_of(bar));
   }
   return good ? exit_status::kSuccess : fail(good.error());
 }
@@ -233,10 +250,7 @@ int snapshot_export(const SnapshotOptions& options) {
   Result<void> done;
   {
     ProgressBar bar("exporting " + manifest->tag, options.quiet);
-    constexpr double kSteps = 1000;
-    done = snapshot::export_snapshot(*store, *manifest, options.file, [&bar](double part) {
-      bar.show(static_cast<std::uint64_t>(part * kSteps), static_cast<std::uint64_t>(kSteps));
-    });
+    done = snapshot::export_snapshot(*store, *manifest, options.file, part_of(bar));
   }
   return done ? exit_status::kSuccess : fail(done.error());
 }

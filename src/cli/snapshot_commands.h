@@ -16,6 +16,7 @@ struct SnapshotOptions {
   unsigned number = 1;
   bool refill = false;
   bool full = false;
+  bool compress = false;
   bool json = false;
   bool quiet = false;
 };

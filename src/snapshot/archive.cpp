@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
-#include <zstd.h>
 
 #include <algorithm>
 #include <array>
@@ -18,6 +17,7 @@
 #include "snapshot/checksum.h"
 #include "snapshot/ram_layers.h"
 #include "snapshot/random_id.h"
+#include "snapshot/zstd_stream.h"
 #include "storage/open.h"
 #include "storage/operations/chain_map.h"
 #include "storage/qcow2/create.h"
@@ -33,105 +33,6 @@ constexpr std::string_view kMagic = "doppel archive 1\n";
 constexpr std::string_view kMagicWithDisks = "doppel archive 2\n";
 constexpr std::uint64_t kEnd = ~std::uint64_t{0};
 constexpr std::uint32_t kLargestManifest = 1 << 20;
-constexpr int kLevel = 3;
-
-class Compressor {
- public:
-  explicit Compressor(int fd) : fd_(fd), context_(ZSTD_createCCtx(), ZSTD_freeCCtx), out_(ZSTD_CStreamOutSize()) {
-    ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, kLevel);
-    ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1);
-  }
-
-  Result<void> put(std::span<const std::byte> bytes) { return run(bytes, ZSTD_e_continue); }
-  Result<void> finish() { return run({}, ZSTD_e_end); }
-  template <class T>
-  Result<void> number(T value) {
-    std::array<std::byte, sizeof(T)> bytes{};
-    store_le(bytes.data(), value);
-    return put(bytes);
-  }
-
- private:
-  Result<void> run(std::span<const std::byte> bytes, ZSTD_EndDirective directive) {
-    ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};
-    for (;;) {
-      ZSTD_outBuffer out{out_.data(), out_.size(), 0};
-      const std::size_t left = ZSTD_compressStream2(context_.get(), &out, &in, directive);
-      if (ZSTD_isError(left) != 0) return Error{fmt::format("cannot compress: {}", ZSTD_getErrorName(left))};
-      if (Result<void> written = write_all(fd_, std::span(out_).first(out.pos)); !written) return written;
-      if (in.pos == in.size && (directive == ZSTD_e_continue || left == 0)) return {};
-    }
-  }
-
-  const int fd_;
-  std::unique_ptr<ZSTD_CCtx, decltype(&ZSTD_freeCCtx)> context_;
-  std::vector<std::byte> out_;
-};
-
-class Decompressor {
- public:
-  explicit Decompressor(int fd) : fd_(fd), context_(ZSTD_createDCtx(), ZSTD_freeDCtx), buffer_(ZSTD_DStreamInSize()) {}
-
-  Result<void> get(std::span<std::byte> bytes) {
-    ZSTD_outBuffer out{bytes.data(), bytes.size(), 0};
-    while (out.pos < out.size) {
-      if (Result<void> stepped = step(out); !stepped) return stepped;
-    }
-    return {};
-  }
-  template <class T>
-  Result<T> number() {
-    std::array<std::byte, sizeof(T)> bytes{};
-    if (Result<void> got = get(bytes); !got) return got.error();
-    return load_le<T>(bytes.data());
-  }
-  Result<std::vector<std::byte>> block(std::uint64_t length) {
-    // Grows with what is there, not with what the file says of it.
-    constexpr std::uint64_t kStep = std::uint64_t{1} << 20;
-    std::vector<std::byte> bytes;
-    while (bytes.size() < length) {
-      const std::size_t done = bytes.size();
-      bytes.resize(std::min(length, done + kStep));
-      if (Result<void> got = get(std::span(bytes).subspan(done)); !got) return got.error();
-    }
-    return bytes;
-  }
-  /// The frame's end, with its checksum.
-  Result<void> finish() {
-    std::byte none{};
-    while (!ended_) {
-      ZSTD_outBuffer out{&none, 0, 0};
-      if (Result<void> stepped = step(out); !stepped) return stepped;
-    }
-    return {};
-  }
-
- private:
-  Result<void> step(ZSTD_outBuffer& out) {
-    const Error damaged{"the file is damaged, or no archive of a snapshot"};
-    if (ended_) return damaged;
-    if (in_.pos == in_.size && !drained_) {
-      const ssize_t got = ::read(fd_, buffer_.data(), buffer_.size());
-      if (got < 0 && errno == EINTR) return {};
-      if (got < 0) return system_error("cannot read the archive");
-      in_ = {buffer_.data(), static_cast<std::size_t>(got), 0};
-      drained_ = got == 0;
-    }
-    const std::size_t before = out.pos;
-    const std::size_t consumed = in_.pos;
-    const std::size_t left = ZSTD_decompressStream(context_.get(), &out, &in_);
-    if (ZSTD_isError(left) != 0) return damaged;
-    ended_ = left == 0;
-    if (drained_ && !ended_ && out.pos == before && in_.pos == consumed) return damaged;
-    return {};
-  }
-
-  const int fd_;
-  std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context_;
-  std::vector<std::byte> buffer_;
-  ZSTD_inBuffer in_{nullptr, 0, 0};
-  bool drained_ = false, ended_ = false;
-};
 
 /// A file that takes its place when it is whole.
 class NewFile {

@@ -20,6 +20,7 @@
 #include "base/system_error.h"
 #include "snapshot/checksum.h"
 #include "snapshot/disk_merge.h"
+#include "snapshot/packed_layer.h"
 #include "snapshot/ram_layers.h"
 
 namespace doppel::snapshot {
@@ -119,6 +120,11 @@ Result<Manifest> Store::find(const Reference& reference) const {
   // The directories are what counts: one may have been renamed.
   manifest->machine = reference.machine;
   manifest->tag = reference.tag;
+  struct stat packed {};
+  const std::string own = path + "/" + file_name::ram(manifest->layers.size() - 1);
+  if (::stat(packed_name(own).c_str(), &packed) == 0) {
+    manifest->stored_bytes = static_cast<std::uint64_t>(packed.st_size);
+  }
   return manifest;
 }
 
@@ -143,7 +149,9 @@ Result<std::size_t> Store::link_layers(const Parent& parent, const std::string& 
     for (const std::string& name : {file_name::ram(layer), file_name::sums(layer)}) {
       const std::string path = fmt::format("{}/{}", from, name);
       const std::string linked = fmt::format("{}/{}", into, name);
-      if (::link(path.c_str(), linked.c_str()) != 0) return system_error("cannot link " + path);
+      if (::link(path.c_str(), linked.c_str()) == 0) continue;
+      if (errno == ENOENT && ::link(packed_name(path).c_str(), packed_name(linked).c_str()) == 0) continue;
+      return system_error("cannot link " + path);
     }
   }
   return below->layers.size();
@@ -224,11 +232,30 @@ Result<void> Store::remove(std::string_view machine, std::string_view tag) const
   return merge_layers(disks(), root_);
 }
 
+Result<void> Store::pack(const Manifest& manifest, const std::function<void(double)>& progress) const {
+  const std::size_t own = manifest.layers.size() - 1;
+  const std::string path = directory(manifest.machine, manifest.tag) + "/" + file_name::ram(own);
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || status.st_nlink != 1) return {};
+  const Result<std::vector<std::byte>> sums =
+      read_checked(directory(manifest.machine, manifest.tag) + "/" + file_name::sums(own), manifest.layers[own]);
+  return sums ? pack_layer(path, *sums, manifest.memory_bytes, progress) : sums.error();
+}
+
+Result<void> Store::unpack(const Manifest& manifest) const {
+  for (std::size_t layer = 0; layer < manifest.layers.size(); ++layer) {
+    const std::string path = directory(manifest.machine, manifest.tag) + "/" + file_name::ram(layer);
+    if (Result<void> unpacked = unpack_layer(path, manifest.memory_bytes); !unpacked) return unpacked;
+  }
+  return {};
+}
+
 Result<std::shared_ptr<machine::SavedMachine>> Store::open(const Manifest& manifest) const {
   const std::string path = directory(manifest.machine, manifest.tag) + "/";
   if (Result<void> there = check_disks(manifest, directory(manifest.machine, manifest.tag)); !there) {
     return there.error();
   }
+  if (Result<void> unpacked = unpack(manifest); !unpacked) return unpacked.error();
   auto saved = std::make_shared<machine::SavedMachine>();
   Result<std::vector<std::byte>> clock = read_checked(path + file_name::kClock, manifest.clock);
   if (!clock) return clock.error();
@@ -258,6 +285,7 @@ Result<std::shared_ptr<machine::SavedMachine>> Store::open(const Manifest& manif
 Result<std::vector<OpenLayer>> Store::open_layers(const Manifest& manifest) const {
   const std::string path = directory(manifest.machine, manifest.tag) + "/";
   std::vector<OpenLayer> layers;
+  if (Result<void> unpacked = unpack(manifest); !unpacked) return unpacked.error();
   for (std::size_t layer = 0; layer < manifest.layers.size(); ++layer) {
     Result<std::vector<std::byte>> sums = read_checked(path + file_name::sums(layer), manifest.layers[layer]);
     if (!sums) return sums.error();

@@ -81,6 +81,10 @@ class Store {
   /// What the draft's files hold is on the host's disk afterwards, and the snapshot is there.
   Result<void> commit(Draft& draft) const;
 
+  /// Compresses its own layer of RAM, unless a later snapshot stands on it already. What goes on from it unpacks it
+  /// first.
+  Result<void> pack(const Manifest& manifest, const std::function<void(double done)>& progress = {}) const;
+
   /// Layers of disks that nobody needs apart any more are merged.
   Result<void> remove(std::string_view machine, std::string_view tag) const;
 
@@ -92,6 +96,7 @@ class Store {
   Result<void> verify(const Manifest& manifest, const std::function<void(double done)>& progress = {}) const;
 
  private:
+  Result<void> unpack(const Manifest& manifest) const;
   Result<std::size_t> link_layers(const Parent& parent, const std::string& into) const;
   void remove_leftovers(const std::string& directory) const;
 

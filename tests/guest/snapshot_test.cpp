@@ -235,7 +235,7 @@ TEST_F(Snapshots, AMachineKilledWhileItIsSavedLeavesWhatWasThere) {
 TEST_F(Snapshots, OneFileIsASnapshot) {
   start("web", {"--memory", "128M"});
   guest("web", "echo kept >/tmp/state");
-  ok({"snapshot", "create", "web", "one"});
+  ok({"snapshot", "create", "web", "one", "--compress"});
   ok({"snapshot", "export", "web", "one", directory_ / "file"});
   ok({"kill", "web"});
   ok({"snapshot", "delete", "web", "one"});

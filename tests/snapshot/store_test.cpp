@@ -155,5 +155,51 @@ TEST_F(StoreTest, DamageIsFound) {
   EXPECT_FALSE(store.open(s3)) << "a machine would die of pages past the end";
 }
 
+TEST_F(StoreTest, APackedLayerIsUnpackedByWhoNeedsIt) {
+  const Manifest first = make("s1", {1, 2, 3}, 'a');
+  const std::string layer = store.directory("web", "s1") + "/" + file_name::ram(0);
+  ASSERT_TRUE(store.pack(first));
+  EXPECT_FALSE(std::filesystem::exists(layer));
+  EXPECT_EQ(store.find({"web", "s1"})->stored_bytes, std::filesystem::file_size(layer + ".zst"));
+  // One that is made after it stands on it all the same.
+  const Manifest second = make("s2", {2}, 'b', &first);
+  EXPECT_EQ(ram("s2", 1), 'a');
+  EXPECT_EQ(ram("s2", 2), 'b');
+  EXPECT_FALSE(std::filesystem::exists(layer)) << "that was the other's";
+  EXPECT_EQ(ram("s1", 2), 'a');
+  EXPECT_TRUE(std::filesystem::exists(layer));
+  EXPECT_FALSE(std::filesystem::exists(layer + ".zst"));
+  EXPECT_TRUE(store.verify(*store.find({"web", "s1"})));
+}
+
+TEST_F(StoreTest, ADamagedPackedLayerIsRefused) {
+  const Manifest manifest = make("s1", {1, 2, 3}, 'a');
+  ASSERT_TRUE(store.pack(manifest));
+  const std::string packed = store.directory("web", "s1") + "/" + file_name::ram(0) + ".zst";
+  const auto size = std::filesystem::file_size(packed);
+  unsigned harmless = 0;
+  for (std::uintmax_t at = 5; at < size; at += 7) {
+    std::filesystem::copy_file(packed, directory / "good", std::filesystem::copy_options::overwrite_existing);
+    std::fstream file(packed, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(at));
+    const auto was = static_cast<char>(file.get());
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(static_cast<char>(was ^ 0x10));
+    file.close();
+    // zstd has bits that mean nothing.
+    if (store.open(manifest)) {
+      EXPECT_TRUE(store.verify(manifest)) << at;
+      std::filesystem::remove(store.directory("web", "s1") + "/" + file_name::ram(0));
+      ++harmless;
+    }
+    std::filesystem::copy_file(directory / "good", packed, std::filesystem::copy_options::overwrite_existing);
+  }
+  EXPECT_LT(harmless, 3U);
+  std::filesystem::resize_file(packed, size - 4);
+  const auto opened = store.open(manifest);
+  ASSERT_FALSE(opened);
+  EXPECT_THAT(opened.error().message, testing::HasSubstr("ram.0.zst"));
+}
+
 }  // namespace
 }  // namespace doppel::snapshot
