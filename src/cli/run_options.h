@@ -23,8 +23,8 @@ struct RunOptions {
   bool renewed_by_caller = false;  ///< tells the guest the time, and who it is; else that happens soon
   bool await_load = false;         ///< until the control socket has named a snapshot there is no machine
   bool start_paused = false;
-  bool restore = false;            ///< the machine's own disks go back to that snapshot with it
-  bool memory_given = false;       ///< the user has said how much, and how many
+  bool restore = false;       ///< the machine's own disks go back to that snapshot with it
+  bool memory_given = false;  ///< the user has said how much, and how many
   bool cpus_given = false;
 
   std::vector<std::string> disks{};   ///< of --disk, as written
