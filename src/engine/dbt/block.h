@@ -64,17 +64,20 @@ struct Block {
 /// back, and where there are many of them, it is found by the address behind the call.
 struct Site {
   Block* block = nullptr;
-  x86::LinearAddress far_target = 0;  ///< Chain: instead of `target`, where it is in another page, of supervisor code
-  CodeOffset called_from = 0;         ///< that address; else 0
-  CodeOffset resume = 0;              ///< misses: where to try again; Chain: where the call is
-  CodeOffset after = 0;               ///< where the next instruction's code is, or 0 when the block is to be left
-  CodeOffset jump = 0;                ///< Chain: the end of the jump to be linked
-  std::int32_t stack_change = 0;      ///< branches: what has been added to RSP by the time they leave here
-  std::uint16_t page_offset = 0;      ///< of its instruction
-  std::uint16_t target = 0;           ///< Chain: of the instruction jumped to, in the same page
-  std::uint8_t length = 0;            ///< of its instruction
-  bool looks_around = false;          ///< events may be deliverable behind its instruction, so the block is left
-  bool touches_fpu = false;           ///< its instruction works on x87, MMX or extended state
+  /// Chain: instead of `target`, where it is in another page, of supervisor code; of direct execution, from the
+  /// beginning of the block's page on.
+  x86::LinearAddress far_target = 0;
+  CodeOffset called_from = 0;     ///< that address; else 0
+  CodeOffset resume = 0;          ///< misses: where to try again; Chain: where the call is
+  CodeOffset after = 0;           ///< where the next instruction's code is, or 0 when the block is to be left
+  CodeOffset jump = 0;            ///< Chain: the end of the jump to be linked
+  std::int32_t stack_change = 0;  ///< branches: what has been added to RSP by the time they leave here
+  std::uint16_t page_offset = 0;  ///< of its instruction
+  std::uint16_t target = 0;       ///< Chain: of the instruction jumped to, in the same page
+  std::uint8_t length = 0;        ///< of its instruction
+  bool looks_around = false;      ///< events may be deliverable behind its instruction, so the block is left
+  bool touches_fpu = false;       ///< its instruction works on x87, MMX or extended state
+  bool indirect = false;          ///< of direct execution: a jump, call or return whose target was looked up in vain
 };
 
 }  // namespace doppel::engine::dbt

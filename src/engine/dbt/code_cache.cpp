@@ -124,8 +124,11 @@ CodeCache::Footprint CodeCache::footprint() const {
 }
 
 void CodeCache::verify(const Block& block, std::uint64_t mappings) {
-  auto* at = const_cast<std::byte*>(block.code) + block.verified;
-  area_.write(at, std::as_bytes(std::span{&mappings, 1}));
+  rewrite(block.code + block.verified, mappings);
+}
+
+void CodeCache::rewrite(const std::byte* at, std::uint64_t value) {
+  area_.write(const_cast<std::byte*>(at), std::as_bytes(std::span{&value, 1}));
 }
 
 void CodeCache::link(std::uint32_t number, Block* target) {

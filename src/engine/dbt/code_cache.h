@@ -55,6 +55,11 @@ class CodeCache {
 
   /// Tells a block with a second page that it is what Env::mappings counted then.
   void verify(const Block& block, std::uint64_t mappings);
+  /// Lets the jump of a Chain site lead anywhere, or where it led at first. Nobody keeps account of it.
+  void point(std::uint32_t site, const std::byte* to) { point_jump(sites_[site], to); }
+  void unpoint(std::uint32_t site) { point_jump(sites_[site], sites_[site].block->code + sites_[site].resume); }
+  /// Eight bytes of a block's code.
+  void rewrite(const std::byte* at, std::uint64_t value);
   /// Lets the jump of a Chain site lead to `target` from now on.
   void link(std::uint32_t site, Block* target);
   /// Undoes the links to other pages: to be called when a mapping of the page of this address, or any, has changed.

@@ -6,7 +6,9 @@
 namespace doppel::engine::dbt {
 
 CodeWriters::CodeWriters(memory::GuestMemory& memory)
-    : memory_(memory), holders_(std::make_unique<std::atomic<std::uint32_t>[]>(memory.size() / memory::kPageSize)) {
+    : memory_(memory),
+      holders_(std::make_unique<std::atomic<std::uint32_t>[]>(memory.size() / memory::kPageSize)),
+      readers_(std::make_unique<std::atomic<std::uint32_t>[]>(memory.size() / memory::kPageSize)) {
   memory.code().set_listener([this](std::uint64_t page) { code_dropped(page); });
 }
 
@@ -63,6 +65,9 @@ std::uint64_t CodeWriters::post(Peer& peer, memory::GuestPhysical page, bool wri
 }
 
 void CodeWriters::protect(Peer& self, memory::GuestPhysical page) {
+  std::atomic<std::uint32_t>& readers = readers_[memory_.page_index(page)];
+  if ((readers.load(std::memory_order_relaxed) & self.bit_) == 0)
+    readers.fetch_or(self.bit_, std::memory_order_acq_rel);
   const std::uint32_t held = holders(page).load(std::memory_order_seq_cst);
   if (held == 0) return;
   if ((held & self.bit_) != 0) self.drop_writes(page);
@@ -87,7 +92,11 @@ bool CodeWriters::may_write(Peer& self, memory::GuestPhysical page) {
 }
 
 void CodeWriters::code_dropped(std::uint64_t page_index) {
-  for (Peer* peer : peers_) post(*peer, memory_.page_address(page_index), false);
+  // Whoever comes after this exchange finds the generation changed.
+  const std::uint32_t readers = readers_[page_index].exchange(0, std::memory_order_acq_rel);
+  for (Peer* peer : peers_) {
+    if ((readers & peer->bit_) != 0) post(*peer, memory_.page_address(page_index), false);
+  }
 }
 
 }  // namespace doppel::engine::dbt

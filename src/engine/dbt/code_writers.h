@@ -59,11 +59,12 @@ class CodeWriters {
   void leave(Peer& self);
   void serve(Peer& self);
 
-  /// The page is about to be read as code, and has been marked so (CodeMap::add_code).
+  /// The page is about to be read as code, and has been marked so (CodeMap::add_code), after its generation was taken:
+  /// when that is the same afterwards, a store will be heard of.
   void protect(Peer& self, memory::GuestPhysical page);
   /// Whether a write entry for the page may be made now.
   bool may_write(Peer& self, memory::GuestPhysical page);
-  /// CodeMap's listener.
+  /// CodeMap's listener: tells those that have read the page since the last time.
   void code_dropped(std::uint64_t page_index);
 
  private:
@@ -72,8 +73,8 @@ class CodeWriters {
 
   memory::GuestMemory& memory_;
   std::vector<Peer*> peers_;
-  /// Per page of RAM, the processors that may have a write entry for it, by bit_.
-  std::unique_ptr<std::atomic<std::uint32_t>[]> holders_;
+  /// Per page of RAM, the processors that may have a write entry for it, and those that may have blocks of it, by bit_.
+  std::unique_ptr<std::atomic<std::uint32_t>[]> holders_, readers_;
 };
 
 }  // namespace doppel::engine::dbt

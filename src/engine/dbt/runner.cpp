@@ -224,6 +224,8 @@ std::optional<Exit> Runner::run_directly() {
   switch (direct_->run(interpreter_->mode())) {
     case direct::Executor::Next::Interpret:
       return interpret();
+    case direct::Executor::Next::Fault:
+      return interpreter_->deliver(direct_->fault());
     case direct::Executor::Next::Lost:
       return interpreter_->deliver({x86::vector::kGp, true});
     default:

@@ -33,6 +33,11 @@ constexpr std::array kConditions{CondCode::kO, CondCode::kNO, CondCode::kB,  Con
                                  CondCode::kS, CondCode::kNS, CondCode::kP,  CondCode::kNP,
                                  CondCode::kL, CondCode::kNL, CondCode::kLE, CondCode::kNLE};
 
+/// Whether Copier::Literal can say it.
+bool fits(std::int64_t page_offset) {
+  return page_offset == static_cast<std::int32_t>(page_offset);
+}
+
 /// Whether the host knows another instruction by these bytes than a guest whose processor lacks it.
 bool is_read_otherwise(const SourceInsn& source) {
   const ZydisMnemonic mnemonic = source.insn.mnemonic;
@@ -131,6 +136,14 @@ bool is_as_on_host(const Insn& insn) {
 
 }  // namespace
 
+void Copier::Lists::clear() {
+  sites.clear();
+  marks.clear();
+  inexact.clear();
+  literals.clear();
+  returns.clear();
+}
+
 void Copier::mark(std::uint16_t page_offset) {
   marks_.push_back({here(), page_offset});
 }
@@ -148,12 +161,19 @@ std::uint32_t Copier::add_site() {
   return static_cast<std::uint32_t>(sites_.size() - 1);
 }
 
-void Copier::set_target(Site& site, std::int64_t target) const {
+void Copier::set_target(Site& site, std::int64_t target) {
   if (target >= 0 && target < kPage) {
     site.target = static_cast<std::uint16_t>(target);
   } else {
-    site.far_target = linear(target);
+    site.far_target = static_cast<std::uint64_t>(target);
   }
+}
+
+/// In eight bytes always, since the page may move.
+void Copier::load_address(unsigned reg, std::int64_t page_offset) {
+  a_.movabs(host::gpq(reg), linear(page_offset));
+  const auto at = static_cast<CodeOffset>(here() - sizeof(std::uint64_t));
+  literals_.push_back({at, static_cast<std::int32_t>(page_offset)});
 }
 
 /// To the monitor.
@@ -205,16 +225,12 @@ bool Copier::copy(const SourceInsn& source) {
 bool Copier::copy_relative(const SourceInsn& source) {
   const Insn& insn = source.insn;
   if (insn.mem.address_size != 8 || insn.mem.segment == SegReg::Fs) return false;
-  const std::uint64_t address = linear(std::int64_t{next_offset_} + insn.mem.displacement);
+  const std::int64_t address = std::int64_t{next_offset_} + insn.mem.displacement;
+  if (!fits(address)) return false;
   if (insn.mnemonic == ZYDIS_MNEMONIC_LEA) {
     const Operand& target = insn.op[0];
-    if (target.size == 8) {
-      a_.mov(host::gpq(target.reg), address);
-    } else if (target.size == 4) {
-      a_.mov(host::gpd(target.reg), static_cast<std::uint32_t>(address));
-    } else {
-      return false;
-    }
+    if (target.size != 8) return false;
+    load_address(target.reg, address);
     return true;
   }
   const bool replaced = replaces_register(insn) && insn.op[0].reg != x86::kRsp;
@@ -230,7 +246,7 @@ bool Copier::copy_relative(const SourceInsn& source) {
   const std::size_t length = dbt::reencode(source, operands, bytes);
   if (length == 0) return false;
   a_.mov(gs(offsetof(Shared, spill)), host::gpq(scratch));
-  a_.mov(host::gpq(scratch), address);
+  load_address(scratch, address);
   const CodeOffset begin = here();
   a_.embed(bytes.data(), length);
   add_inexact(begin, {.begin = 0, .end = 0, .spilled = {scratch, Inexact::kExact}});
@@ -287,7 +303,8 @@ void Copier::chain(std::int64_t target) {
 }
 
 void Copier::push_return_address() {
-  const Constant constant{a_.newLabel(), linear(next_offset_)};
+  const Constant constant{a_.newLabel(), next_offset_};
+  if (next_offset_ < kPage) returns_.push_back(next_offset_);
   a_.push(host::qword_ptr(constant.at));
   constants_.push_back(constant);
 }
@@ -323,7 +340,7 @@ bool Copier::indirect(const SourceInsn& source) {
         if (!indexed) from.setAbs();
       }
       if (mem.segment == SegReg::Fs) from.setSegment(host::fs);
-    } else if (mem.segment == SegReg::Fs) {
+    } else if (mem.segment == SegReg::Fs || !fits(std::int64_t{next_offset_} + mem.displacement)) {
       return false;
     }
   } else if (operand.kind != OperandKind::Gpr) {
@@ -338,7 +355,7 @@ bool Copier::indirect(const SourceInsn& source) {
     a_.mov(host::r11, host::gpq(operand.reg));
     begin = here();
   } else if (!is_return && insn.mem.base == isa::kRipRegister) {
-    a_.mov(host::r11, linear(std::int64_t{next_offset_} + insn.mem.displacement));
+    load_address(x86::kR11, std::int64_t{next_offset_} + insn.mem.displacement);
     begin = here();
     a_.mov(host::r11, host::qword_ptr(host::r11));
   } else {
@@ -371,7 +388,9 @@ bool Copier::indirect(const SourceInsn& source) {
   a_.mov(host::rcx, gs(kRcxAt));
   constexpr std::array<std::uint8_t, 2> kSpilled{x86::kRcx, x86::kR11};
   add_inexact(begin, {.begin = 0, .end = 0, .spilled = kSpilled});
-  leave(add_site());
+  const std::uint32_t missed = add_site();
+  sites_[missed].indirect = true;
+  leave(missed);
   begin = here();
   a_.bind(found_second);
   second_place();
@@ -415,7 +434,8 @@ void Copier::finish() {
   if (!constants_.empty()) a_.align(asmjit::AlignMode::kData, kAlignment);
   for (const Constant& constant : constants_) {
     a_.bind(constant.at);
-    a_.embedUInt64(constant.value);
+    literals_.push_back({here(), static_cast<std::int32_t>(constant.page_offset)});
+    a_.embedUInt64(linear(constant.page_offset));
   }
 }
 

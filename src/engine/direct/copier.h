@@ -23,8 +23,34 @@ struct CopyMode {
 /// to do goes to the monitor.
 class Copier {
  public:
-  Copier(asmjit::x86::Assembler& assembler, const Stub& stub, const CopyMode& mode, std::uint32_t first_site)
-      : a_(assembler), stub_(stub), mode_(mode), first_site_(first_site) {}
+  /// Where eight bytes of code hold an address, and which one of the page's.
+  struct Literal {
+    dbt::CodeOffset at;
+    std::int32_t offset;
+  };
+  /// What it finds out beside the code.
+  struct Lists {
+    std::vector<dbt::Site> sites;
+    std::vector<dbt::Block::Mark> marks;
+    std::vector<dbt::Block::Inexact> inexact;
+    std::vector<Literal> literals;
+    std::vector<std::uint16_t> returns;  ///< where calls return to, in the page
+    void clear();
+  };
+  /// Clears the lists, which the caller keeps.
+  Copier(asmjit::x86::Assembler& assembler, const Stub& stub, const CopyMode& mode, std::uint32_t first_site,
+         Lists& lists)
+      : a_(assembler),
+        stub_(stub),
+        mode_(mode),
+        first_site_(first_site),
+        sites_(lists.sites),
+        marks_(lists.marks),
+        inexact_(lists.inexact),
+        literals_(lists.literals),
+        returns_(lists.returns) {
+    lists.clear();
+  }
 
   /// False when the block ends with it.
   bool instruction(const dbt::SourceInsn& source);
@@ -32,10 +58,6 @@ class Copier {
   void fall_through(std::uint16_t page_offset);
   /// After the last instruction.
   void finish();
-
-  std::span<const dbt::Site> sites() const { return sites_; }
-  std::span<const dbt::Block::Mark> marks() const { return marks_; }
-  std::span<const dbt::Block::Inexact> inexact() const { return inexact_; }
 
  private:
   using Inexact = dbt::Block::Inexact;
@@ -58,16 +80,19 @@ class Copier {
   bool indirect(const dbt::SourceInsn& source);
   void push_return_address();
   std::uint32_t add_site();
-  void set_target(dbt::Site& site, std::int64_t target) const;
+  static void set_target(dbt::Site& site, std::int64_t target);
+  void load_address(unsigned reg, std::int64_t page_offset);
   void leave(std::uint32_t site);
 
   asmjit::x86::Assembler& a_;
   const Stub& stub_;
   const CopyMode& mode_;
   const std::uint32_t first_site_;
-  std::vector<dbt::Site> sites_;
-  std::vector<dbt::Block::Mark> marks_;
-  std::vector<Inexact> inexact_;
+  std::vector<dbt::Site>& sites_;
+  std::vector<dbt::Block::Mark>& marks_;
+  std::vector<Inexact>& inexact_;
+  std::vector<Literal>& literals_;
+  std::vector<std::uint16_t>& returns_;
   std::uint16_t page_offset_ = 0;  ///< of the instruction under way
   std::uint16_t next_offset_ = 0;
 
@@ -78,7 +103,7 @@ class Copier {
   std::vector<SideExit> side_exits_;
   struct Constant {
     asmjit::Label at;
-    std::uint64_t value;
+    std::int64_t page_offset;
   };
   std::vector<Constant> constants_;
 };

@@ -37,6 +37,7 @@ Executor::Executor(x86::Cpu& cpu, const isa::Decoder& decoder, dbt::CodeWriters&
       process_(std::move(process)),
       translator_(decoder, process_->cache(), process_->stub()),
       map_(*process_),
+      pages_(process_->cache(), jumps_, cpu.mmu),
       preference_(preference),
       pin_(places) {
   jumps_.attach(&process_->jumps());
@@ -47,9 +48,26 @@ Executor::~Executor() {
 }
 
 bool Executor::wanted(std::uint64_t returns) {
-  const bool direct = !lost_ && cpu_.ports.memory.shared_fd() >= 0 && preference_.ask(space(), returns);
-  if (!direct) pin_.release();
-  return direct;
+  if (lost_ || cpu_.ports.memory.shared_fd() < 0) return false;
+  if (preference_.ask(space(), returns)) return true;
+  if (preference_.sighted() && ready()) {
+    preference_.prefer(space());
+    return true;
+  }
+  pin_.release();
+  return false;
+}
+
+/// Whether the program is at code that has been made for this address before.
+bool Executor::ready() const {
+  memory::GuestPhysical page = 0;
+  return settled(cpu_.state.rip, Access::Execute, page) &&
+         pages_.has(page, code_mode(), x86::Tlb::page_of(cpu_.state.rip));
+}
+
+/// What code depends on beside the instructions.
+std::uint32_t Executor::code_mode() const {
+  return mode_.key | ((cpu_.state.cr0 & x86::cr0::kNe) != 0 ? kNumericError : 0);
 }
 
 // --- Told by others ---
@@ -59,15 +77,11 @@ void Executor::flushed_page(LinearAddress address) {
   if (any_large_) return flushed_non_global();
   const LinearAddress page = x86::Tlb::page_of(address);
   map_.drop(page);
-  jumps_.flush_page(page);
-  process_->cache().unlink_far_to(page);
-  resume_ = {};
-  if (const auto second = second_pages_.find(page); second != second_pages_.end()) drop_code(second->second);
+  pages_.flushed_page(page);
 }
 
 void Executor::drop_code(memory::GuestPhysical page) {
-  for (const memory::GuestPhysical start : process_->cache().drop_page(page)) jumps_.drop_physical(start);
-  resume_ = {};
+  pages_.drop(page);
 }
 
 void Executor::drop_writes(memory::GuestPhysical page) {
@@ -81,13 +95,18 @@ Executor::Next Executor::run(Mode mode) {
   spent_ = {};
   ++stats_.entries;
   if (mode_.key != mode.key) {
-    jumps_.flush_all();
-    process_->cache().unlink_far();
-    resume_ = {};
+    pages_.withdraw_all();
     mode_ = mode;
   }
   prepare();
-  if (const auto faulted = std::exchange(faulted_, std::nullopt)) map_around(*faulted);
+  if (const auto faulted = std::exchange(faulted_, std::nullopt)) {
+    // Memory that is written to for the first time mostly has no neighbours yet.
+    if (faulted->access == Access::Write) {
+      map_pages(faulted->page, memory::kPageSize);
+    } else {
+      map_around(faulted->page);
+    }
+  }
   if (const std::optional<int> cpu = pin_.settle(begun)) process_->move_to(*cpu);
   put_state(cpu_.state, process_->shared());
   next_ = Next::LookAround;
@@ -102,7 +121,8 @@ Executor::Next Executor::run(Mode mode) {
 
 /// Takes over what has changed in the guest's page tables since the last time.
 void Executor::prepare() {
-  const bool another = std::exchange(space_, space()) != space_;
+  const bool another = space_ != space();
+  space_ = space();
   const Flushed flushed = std::exchange(flushed_, Flushed::Nothing);
   if (!another && flushed == Flushed::Nothing) return;
   if (another) ++stats_.spaces;
@@ -116,22 +136,7 @@ void Executor::prepare() {
              page == cpu_.ports.memory.page_address(memory_page);
     });
   }
-  bool same = true;
-  jumps_.doubt_all();
-  jumps_.revalidate([&](LinearAddress linear, memory::GuestPhysical page) {
-    const bool still = cpu_.mmu.leads_to(linear, page, Access::Execute, View::User);
-    same = same && still;
-    return still;
-  });
-  std::vector<memory::GuestPhysical> moved;
-  for (const auto& [linear, page] : second_pages_) {
-    if (!cpu_.mmu.leads_to(linear, page, Access::Execute, View::User)) moved.push_back(page);
-  }
-  for (const memory::GuestPhysical page : moved) drop_code(page);
-  if (!moved.empty()) second_pages_.clear();
-  if (same && moved.empty()) return;
-  process_->cache().unlink_far();
-  resume_ = {};
+  pages_.revalidate();
 }
 
 /// The process runs from `code` on, with the state in Shared. False when something waits for the vCPU before that.
@@ -141,7 +146,6 @@ bool Executor::pass_turn(const std::byte* code) {
   attention.set_kicker(process_.get());
   if (attention.any()) {
     attention.set_kicker(nullptr);
-    resume_ = {cpu_.state.rip, code};
     next_ = Next::LookAround;
     return false;
   }
@@ -181,16 +185,18 @@ const std::byte* Executor::left_at_site(std::uint32_t number) {
   const Site site = cache.site(number);
   if (site.jump == 0) {
     ++stats_.interpreted;
+    jumped_ = site.indirect;
     cpu_.state.rip = site.block->linear_page + site.page_offset;
     return stop(Next::Interpret);
   }
   ++stats_.chains;
-  cpu_.state.rip = site.far_target != 0 ? site.far_target : site.block->linear_page + site.target;
-  const dbt::CodeCache::Stats before = cache.stats();
-  Block* target = block_at(cpu_.state.rip);
-  if (target == nullptr) return nullptr;
-  if (cache.stats().flushes == before.flushes && cache.stats().dropped == before.dropped) cache.link(number, target);
-  return target->code;
+  cpu_.state.rip = site.block->linear_page + (site.far_target != 0 ? site.far_target : site.target);
+  const std::uint64_t flushes = cache.stats().flushes, dropped = cache.stats().dropped;
+  const std::byte* code = pages_.find(cpu_.state.rip);
+  if (code == nullptr) code = code_for(cpu_.state.rip);
+  if (code == nullptr) return nullptr;
+  if (cache.stats().flushes == flushes && cache.stats().dropped == dropped) pages_.link(number);
+  return code;
 }
 
 /// A signal has come in guest code: a kick, or an exception.
@@ -207,7 +213,6 @@ const std::byte* Executor::interrupted() {
   if (lost_) return nullptr;
   if (shared.signal == kKick) {
     ++stats_.kicks;
-    if (code != nullptr) resume_ = {cpu_.state.rip, code};
     return stop(Next::LookAround);
   }
   if (frame.uc_mcontext.gregs[REG_TRAPNO] != x86::vector::kPf || code == nullptr) return stop(Next::Interpret);
@@ -215,7 +220,8 @@ const std::byte* Executor::interrupted() {
   constexpr greg_t kWrite = 2;
   const Access access = (frame.uc_mcontext.gregs[REG_ERR] & kWrite) != 0 ? Access::Write : Access::Read;
   const auto address = static_cast<LinearAddress>(frame.uc_mcontext.gregs[REG_CR2]);
-  return map(address, access) ? code : stop(Next::Interpret);
+  next_ = Next::Interpret;
+  return map(address, access) ? code : nullptr;
 }
 
 /// Makes Shared and RIP the guest's state between two of its instructions, from what it was at `pc`. Returns the code
@@ -232,14 +238,16 @@ const std::byte* Executor::locate(const Block& block, const std::byte* pc) {
     }
     if (inexact->at == Block::Inexact::At::Target) {
       const Site& site = process_->cache().sites_of(block)[inexact->site];
-      cpu_.state.rip = site.far_target != 0 ? site.far_target : block.linear_page + site.target;
+      cpu_.state.rip = block.linear_page + (site.far_target != 0 ? site.far_target : site.target);
       return nullptr;
     }
     if (inexact->at == Block::Inexact::At::Jump) {
       const auto* code = std::bit_cast<const std::byte*>(shared.jump);
       const Block* target = process_->cache().block_at(code);
-      if (target == nullptr || target->code != code) return lose("an indirect jump leads nowhere");
-      cpu_.state.rip = target->linear_page + target->page_offset();
+      if (target == nullptr) return lose("an indirect jump leads nowhere");
+      const auto at = std::ranges::find(target->marks, code - target->code, &Block::Mark::code_offset);
+      if (at == target->marks.end()) return lose("an indirect jump leads into an instruction");
+      cpu_.state.rip = target->linear_page + at->page_offset;
       return nullptr;
     }
   }
@@ -257,12 +265,17 @@ bool Executor::settled(LinearAddress address, Access access, memory::GuestPhysic
   return cpu_.mmu.settled(address, access, View::User, page);
 }
 
-/// Maps the page for an access that has failed; false when it is the guest's fault, or nothing to be mapped.
+/// Maps the page for an access that has failed; false when it is the guest's fault, or nothing to be mapped. The host
+/// has found no other fault of the instruction's that would come first.
 bool Executor::map(LinearAddress address, Access access) {
   const LinearAddress linear = x86::Tlb::page_of(address);
   if (!map_.mappable(linear) || map_.has(linear, access == Access::Write)) return false;
   const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(address, access, View::User);
-  if (page.fault) faulted_ = linear;
+  if (page.fault) {
+    faulted_ = {linear, access};
+    fault_ = *page.fault;
+    next_ = Next::Fault;
+  }
   if (page.host == nullptr || cpu_.mmu.code_modified()) return false;
   if (access == Access::Write && !writers_.may_write(self_, page.physical)) return false;
   if (page.page_shift != memory::kPageShift) any_large_ = true;
@@ -270,8 +283,14 @@ bool Executor::map(LinearAddress address, Access access) {
   return map_.has(linear, access == Access::Write);
 }
 
-/// The page and its neighbours, as far as their page tables need no change.
+/// The page and its neighbours.
 void Executor::map_around(LinearAddress linear) {
+  constexpr std::uint64_t kAround = 16 * memory::kPageSize;
+  map_pages(align_down(linear, kAround), kAround);
+}
+
+/// As far as their page tables need no change.
+void Executor::map_pages(LinearAddress first, std::uint64_t bytes) {
   memory::GuestMemory& memory = cpu_.ports.memory;
   struct Run {
     LinearAddress first = 0;
@@ -283,9 +302,7 @@ void Executor::map_around(LinearAddress linear) {
     if (run.pages != 0) map_.map(run.first, run.pages, run.memory_page, run.writable);
     run = {};
   };
-  constexpr std::uint64_t kAround = 16 * memory::kPageSize;
-  const LinearAddress first = align_down(linear, kAround);
-  for (LinearAddress at = first; at != first + kAround; at += memory::kPageSize) {
+  for (LinearAddress at = first; at != first + bytes; at += memory::kPageSize) {
     memory::GuestPhysical physical = 0;
     const bool readable = map_.mappable(at) && settled(at, Access::Read, physical) &&
                           memory.page(physical) != nullptr && !cpu_.mmu.has_watches();
@@ -311,69 +328,118 @@ void Executor::map_around(LinearAddress linear) {
 // --- Code ---
 
 const std::byte* Executor::code_at(LinearAddress rip) {
-  if (resume_.code != nullptr && resume_.rip == rip) return resume_.code;
-  if (const void* known = jumps_.find(rip)) return static_cast<const std::byte*>(known);
-  const Block* block = block_at(rip);
-  return block == nullptr ? nullptr : block->code;
+  const bool jumped = std::exchange(jumped_, false);
+  const std::byte* code = pages_.find(rip);
+  if (code == nullptr) code = code_for(rip);
+  if (code != nullptr && jumped) pages_.add_target(rip);
+  return code;
 }
 
-Block* Executor::block_at(LinearAddress rip) {
+/// For an address whose page is not in force, or has no code there yet.
+const std::byte* Executor::code_for(LinearAddress rip) {
   next_ = Next::Interpret;
   if (!x86::is_canonical(rip)) return nullptr;
-  const Preference::Clock::time_point begun = Preference::Clock::now();
   const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(rip, Access::Execute, View::User);
   if (page.fault || page.host == nullptr) return nullptr;
   if (page.page_shift != memory::kPageShift) any_large_ = true;
-  const bool numeric_error = (cpu_.state.cr0 & x86::cr0::kNe) != 0;
-  const std::uint32_t mode = mode_.key | (numeric_error ? kNumericError : 0);
-  dbt::CodeCache& cache = process_->cache();
-  const memory::GuestPhysical physical = page.physical + page_offset(rip);
-  Block* block = cache.find(physical, mode, rip);
-  if (block == nullptr && !cache.given_up(physical, mode)) block = translate(rip, page, mode);
-  if (block != nullptr) jumps_.put(rip, block->code, page.physical, page.global);
-  spent_.learning += Preference::Clock::now() - begun + Preference::kSwitches;
-  return block;
+  const std::uint32_t mode = code_mode();
+  const bool rewritten = pages_.put_in_force(page.physical, mode, x86::Tlb::page_of(rip)).rewritten;
+  const std::byte* code = pages_.find(rip);
+  if (code != nullptr || process_->cache().given_up(page.physical + page_offset(rip), mode)) return code;
+  const Preference::Clock::time_point begun = Preference::Clock::now();
+  code = translate(rip, page, mode);
+  // Who writes code all the time will not have it made once.
+  if (!rewritten) spent_.learning += Preference::Clock::now() - begun + Preference::kSwitches;
+  return code;
 }
 
-Block* Executor::translate(LinearAddress linear, const x86::Mmu::EnginePage& page, std::uint32_t mode) {
-  dbt::CodeCache& cache = process_->cache();
-  if (cache.room() == nullptr) {
-    cache.flush();
-    jumps_.flush_all();
-    second_pages_.clear();
-    resume_ = {};
-  }
+const std::byte* Executor::translate(LinearAddress rip, const x86::Mmu::EnginePage& page, std::uint32_t mode) {
+  if (process_->cache().room() == nullptr) pages_.flush();
   memory::GuestMemory& memory = cpu_.ports.memory;
-  memory::CodeMap& code = memory.code();
-  const std::uint64_t offset = page_offset(linear);
+  const LinearAddress linear_page = x86::Tlb::page_of(rip);
   const std::uint64_t index = memory.page_index(page.physical);
-  const std::uint32_t generation = code.generation(index);
-  const auto announce = [&](std::size_t end) {
-    code.add_code(index, offset, end);
-    writers_.protect(self_, page.physical);
-  };
+  const std::uint32_t generation = memory.code().generation(index);
   const bool numeric_error = (mode & kNumericError) != 0;
-  Translator::Source source{{page.host + offset, memory::kPageSize - offset},
-                            page.physical + offset,
-                            linear,
-                            mode,
-                            {mode_.has(Mode::kX87) && numeric_error, mode_.has(Mode::kSse), mode_.has(Mode::kAvx),
-                             x86::Tlb::page_of(linear)}};
-  Block* block = translator_.translate(source, announce);
-  if (block == nullptr && source.bytes.size() < isa::kMaxInsnLength) block = translate_crossing(source);
-  if (code.generation(index) == generation) return block;
+  const std::uint64_t offset = page_offset(rip);
+  CodePages::Page& known = pages_.put_in_force(page.physical, mode, linear_page);
+  const Translator::Source source{
+      {page.host + offset, memory::kPageSize - offset},
+      page.physical + offset,
+      rip,
+      mode,
+      {mode_.has(Mode::kX87) && numeric_error, mode_.has(Mode::kSse), mode_.has(Mode::kAvx), linear_page},
+      Block::kNone,
+      &known.starts};
+  const std::byte* code = nullptr;
+  if (translate_reachable(known, source, index)) {
+    code = CodePages::code_at(known, static_cast<std::uint16_t>(offset));
+  } else if (source.bytes.size() < isa::kMaxInsnLength) {
+    code = translate_crossing(source);
+  }
+  if (memory.code().generation(index) == generation) return code;
   // Somebody stored to the page meanwhile.
   drop_code(page.physical);
   return nullptr;
 }
 
+/// The block at the source's first instruction, and all of the page that it leads to without looking anything up. False
+/// where there is no such block.
+bool Executor::translate_reachable(CodePages::Page& page, Translator::Source source, std::uint64_t index) {
+  dbt::CodeCache& cache = process_->cache();
+  const std::byte* host = source.bytes.data() - page_offset(source.linear);
+  const std::uint32_t first_site = cache.next_site();
+  std::vector<CodePages::Target> targets;
+  std::vector<CodePages::Literal> literals;
+  wanted_.assign(1, static_cast<std::uint16_t>(page_offset(source.linear)));
+  bool any = false;
+  while (!wanted_.empty()) {
+    const std::uint16_t offset = wanted_.back();
+    wanted_.pop_back();
+    if (page.starts.test(offset)) continue;
+    if (any && cache.room() == nullptr) break;
+    source.bytes = {host + offset, memory::kPageSize - offset};
+    source.physical = page.physical + offset;
+    source.linear = page.linear + offset;
+    const auto announce = [&](std::size_t end) {
+      cpu_.ports.memory.code().add_code(index, offset, end);
+      writers_.protect(self_, page.physical);
+    };
+    const Translator::Made made = translator_.translate(source, announce);
+    if (made.block == nullptr) {
+      if (!any) return false;
+      continue;
+    }
+    any = true;
+    literals.clear();
+    for (const Copier::Literal& literal : made.literals)
+      literals.push_back({made.block->code + literal.at, literal.offset});
+    CodePages::add(page, *made.block, literals);
+    for (const Site& site : cache.sites_of(*made.block)) {
+      if (site.jump != 0 && site.far_target == 0) wanted_.push_back(site.target);
+    }
+    for (const std::uint16_t at : made.returns) {
+      wanted_.push_back(at);
+      targets.push_back({at, nullptr});
+    }
+  }
+  pages_.link_all(page, first_site, cache.next_site());
+  for (CodePages::Target& target : targets) target.code = CodePages::code_at(page, target.offset);
+  std::erase_if(targets, [](const CodePages::Target& target) { return target.code == nullptr; });
+  pages_.add_targets(page, targets);
+  return true;
+}
+
 /// The instruction at the end of a page, if the rest of it can be had from the next.
-Block* Executor::translate_crossing(Translator::Source source) {
+const std::byte* Executor::translate_crossing(Translator::Source source) {
   const LinearAddress next = x86::Tlb::page_of(source.linear) + memory::kPageSize;
   if (!x86::is_canonical(next)) return nullptr;
   const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(next, Access::Execute, View::User);
   if (page.host == nullptr) return nullptr;
   if (page.page_shift != memory::kPageShift) any_large_ = true;
+  CodePages::Page& known =
+      pages_.put_crossing_in_force(source.physical, page.physical, source.mode, x86::Tlb::page_of(source.linear));
+  const auto offset = static_cast<std::uint16_t>(page_offset(source.linear));
+  if (const std::byte* code = CodePages::code_at(known, offset)) return code;
   memory::CodeMap& code = cpu_.ports.memory.code();
   const std::uint64_t index = cpu_.ports.memory.page_index(page.physical);
   const std::uint32_t generation = code.generation(index);
@@ -384,10 +450,15 @@ Block* Executor::translate_crossing(Translator::Source source) {
   std::copy_n(page.host, rest, std::copy(source.bytes.begin(), source.bytes.end(), bytes.begin()));
   source.bytes = bytes;
   source.second_page = page.physical;
+  source.starts = nullptr;
   // The bytes of the first page have been announced.
-  Block* block = translator_.translate(source, [](std::size_t) {});
-  if (block != nullptr) second_pages_[next] = page.physical;
-  if (code.generation(index) == generation) return block;
+  const Translator::Made made = translator_.translate(source, [](std::size_t) {});
+  if (made.block == nullptr) return nullptr;
+  std::vector<CodePages::Literal> literals;
+  for (const Copier::Literal& literal : made.literals)
+    literals.push_back({made.block->code + literal.at, literal.offset});
+  CodePages::add(known, *made.block, literals);
+  if (code.generation(index) == generation) return CodePages::code_at(known, offset);
   drop_code(page.physical);
   return nullptr;
 }

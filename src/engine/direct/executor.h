@@ -9,6 +9,7 @@
 
 #include "engine/dbt/code_writers.h"
 #include "engine/dbt/jump_table.h"
+#include "engine/direct/code_pages.h"
 #include "engine/direct/cpu_pin.h"
 #include "engine/direct/preference.h"
 #include "engine/direct/process.h"
@@ -17,6 +18,7 @@
 #include "engine/interp/mode.h"
 #include "isa/decoder.h"
 #include "x86/cpu.h"
+#include "x86/fault.h"
 
 namespace doppel::engine::direct {
 
@@ -39,10 +41,12 @@ class Executor {
   enum class Next : std::uint8_t {
     LookAround,  ///< something waits for the vCPU
     Interpret,   ///< the instruction at RIP has to be interpreted, or raises an exception
+    Fault,       ///< it raises fault()
     Lost,        ///< the process is no more, and with it what the program has done since: no program runs directly now
   };
   /// From the state of the Cpu on, which is up to date afterwards.
   Next run(interp::Mode mode);
+  const x86::Fault& fault() const { return fault_; }
 
   // What the Mmu and CodeWriters tell their listeners.
   void flushed_all() { flushed_ = Flushed::All; }
@@ -58,12 +62,15 @@ class Executor {
  private:
   std::uint64_t space() const { return align_down(cpu_.state.cr3, memory::kPageSize); }
   bool settled(x86::LinearAddress address, x86::Access access, memory::GuestPhysical& page) const;
+  bool ready() const;
+  std::uint32_t code_mode() const;
   void prepare();
 
   const std::byte* code_at(x86::LinearAddress rip);
-  dbt::Block* block_at(x86::LinearAddress rip);
-  dbt::Block* translate(x86::LinearAddress linear, const x86::Mmu::EnginePage& page, std::uint32_t mode);
-  dbt::Block* translate_crossing(Translator::Source source);
+  const std::byte* code_for(x86::LinearAddress rip);
+  const std::byte* translate(x86::LinearAddress rip, const x86::Mmu::EnginePage& page, std::uint32_t mode);
+  const std::byte* translate_crossing(Translator::Source source);
+  bool translate_reachable(CodePages::Page& page, Translator::Source source, std::uint64_t index);
 
   bool pass_turn(const std::byte* code);
   const std::byte* handed_back();
@@ -72,6 +79,7 @@ class Executor {
   const std::byte* locate(const dbt::Block& block, const std::byte* pc);
   bool map(x86::LinearAddress address, x86::Access access);
   void map_around(x86::LinearAddress linear);
+  void map_pages(x86::LinearAddress first, std::uint64_t bytes);
   const std::byte* stop(Next next) {
     next_ = next;
     return nullptr;
@@ -85,6 +93,7 @@ class Executor {
   Translator translator_;
   SpaceMap map_;
   dbt::JumpTable jumps_;
+  CodePages pages_;
   Preference preference_;
   CpuPin pin_;
 
@@ -92,19 +101,18 @@ class Executor {
   std::uint64_t space_ = ~std::uint64_t{0};
   enum class Flushed : std::uint8_t { Nothing, NonGlobal, All } flushed_ = Flushed::Nothing;
   bool any_large_ = false;  ///< pages of more than 4 KiB, since map_ was last empty
-  /// Where instructions that cross into another page have the rest of themselves.
-  std::unordered_map<x86::LinearAddress, memory::GuestPhysical> second_pages_;
-  /// Where code was interrupted, if it is still that code at that address.
-  struct Resume {
-    x86::LinearAddress rip = 0;
-    const std::byte* code = nullptr;
-  };
-  Resume resume_;
+  x86::Fault fault_;
   /// The page that a program has raised #PF for: it will be there when it goes on.
-  std::optional<x86::LinearAddress> faulted_;
+  struct Faulted {
+    x86::LinearAddress page;
+    x86::Access access;
+  };
+  std::optional<Faulted> faulted_;
   Next next_ = Next::LookAround;
   bool lost_ = false;
-  Preference::Spent spent_;  ///< in this run()
+  bool jumped_ = false;                ///< the instruction being interpreted is one whose target was looked up in vain
+  Preference::Spent spent_;            ///< in this run()
+  std::vector<std::uint16_t> wanted_;  ///< by translate_reachable()
 
   struct Stats {
     std::uint64_t entries = 0, hand_overs = 0, chains = 0, interpreted = 0, kicks = 0, faults = 0, pages_mapped = 0,

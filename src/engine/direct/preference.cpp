@@ -1,6 +1,7 @@
 #include "engine/direct/preference.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace doppel::engine::direct {
 
@@ -13,38 +14,55 @@ using namespace std::chrono_literals;
 constexpr auto kApart = 4ms, kStale = 50ms;
 constexpr unsigned kSightings = 6, kSightingsAgain = 2;
 /// So much at least between two system calls or exceptions: each costs several switches of processes.
-constexpr auto kLeastBetween = 30us;
-constexpr auto kPeriod = 3ms, kLongestPeriod = 12ms;
-/// Direct execution takes about half the time that translated code does: below that share of computing it loses.
-constexpr double kLeastComputed = 0.6;
-/// Code is translated once, it is to be hoped.
-constexpr auto kFreeLearning = 20ms;
+constexpr auto kLeastBetween = 20us;
+/// … and between two visits of other address spaces.
+constexpr auto kLeastUndisturbed = 8ms;
+constexpr auto kPeriod = 30ms, kLongestPeriod = 200ms;
+/// Direct execution takes a half to a quarter of the time that translated code does, and going over to that costs its
+/// translation: below that share of computing it loses.
+constexpr double kLeastComputed = 0.2;
+/// Code is made once, it is to be hoped: that is not counted as long as what has been made paid for it.
+constexpr auto kMostCredit = 1000ms;
+constexpr int kPayment = 2;  ///< so much computing for as much learning
 constexpr auto kShortestBar = 100ms, kLongestBar = 4000ms;
 
 }  // namespace
 
 bool Preference::ask(std::uint64_t space, std::uint64_t returns, Clock::time_point now) {
   if (when_ != DirectExecution::Auto) return when_ == DirectExecution::Always;
+  sighted_ = false;
+  if (std::exchange(last_space_, space) != space) ++switches_;
   Space& known = entry(space);
   if (known.space != space) {
     known = {};
     known.space = space;
     known.seen = now;
     known.returns = returns;
+    known.switches = switches_;
   }
   if (known.direct) return true;
   if (now < known.barred_until || now - known.seen < kApart) return false;
   const Clock::duration since = now - known.seen;
   const auto count = static_cast<Clock::duration::rep>(returns - known.returns);
-  const bool computes = since < kStale && since >= count * kLeastBetween;
+  const auto interruptions = static_cast<Clock::duration::rep>(switches_ - known.switches);
+  const bool computes = since < kStale && since >= count * kLeastBetween && since >= interruptions * kLeastUndisturbed;
   known.sightings = computes ? known.sightings + 1 : 0;
   known.seen = now;
   known.returns = returns;
-  if (known.sightings < (known.tried ? kSightingsAgain : kSightings)) return false;
+  known.switches = switches_;
+  if (known.sightings < (known.tried ? kSightingsAgain : kSightings)) {
+    sighted_ = computes;
+    return false;
+  }
+  prefer(space, now);
+  return true;
+}
+
+void Preference::prefer(std::uint64_t space, Clock::time_point now) {
+  Space& known = entry(space);
   known.direct = known.tried = true;
   known.period = now;
   known.time = known.computed = {};
-  return true;
 }
 
 bool Preference::favours(std::uint64_t space) const {
@@ -56,14 +74,17 @@ bool Preference::favours(std::uint64_t space) const {
 void Preference::ran(std::uint64_t space, const Spent& spent, Clock::time_point now) {
   Space& known = entry(space);
   if (when_ != DirectExecution::Auto || known.space != space || !known.direct) return;
-  known.time += spent.time;
-  if (known.learnt < kFreeLearning) {
-    known.learnt += spent.learning;
-    known.time -= spent.learning;
-  }
-  known.computed += spent.turns - static_cast<Clock::duration::rep>(spent.count) * kSwitches;
+  const Clock::duration computed = spent.turns - static_cast<Clock::duration::rep>(spent.count) * kSwitches;
+  credit_ = std::clamp<Clock::duration>(credit_ + computed / kPayment, Clock::duration::zero(), kMostCredit);
+  const Clock::duration paid = std::min(credit_, spent.learning);
+  credit_ -= paid;
+  known.time += spent.time - paid;
+  known.computed += computed;
   if (known.time < kPeriod && now - known.period < kLongestPeriod) return;
-  if (static_cast<double>(known.computed.count()) < kLeastComputed * static_cast<double>(known.time.count())) {
+  const auto interruptions = static_cast<Clock::duration::rep>(switches_ - known.switches);
+  known.switches = switches_;
+  if (now - known.period < interruptions * kLeastUndisturbed ||
+      static_cast<double>(known.computed.count()) < kLeastComputed * static_cast<double>(known.time.count())) {
     known.direct = false;
     known.sightings = 0;
     known.bar = std::clamp<Clock::duration>(2 * known.bar, kShortestBar, kLongestBar);

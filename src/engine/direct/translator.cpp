@@ -45,26 +45,26 @@ void Translator::read(const Source& source, const Announce& announce) {
   while (insns_.size() < most) {
     const std::size_t available = std::min(source.bytes.size() - at, isa::kMaxInsnLength);
     if (available == 0) return;
+    if (at != 0 && source.starts != nullptr && source.starts->test(first_offset + at)) return;
     if (at + available > announced) {
       announced = std::min(source.bytes.size(), at + kAnnounced);
       announce(announced);
     }
     SourceInsn& insn = insns_.emplace_back();
-    insn.offset = static_cast<std::uint16_t>(first_offset + at);
     const std::span<const std::byte> bytes = source.bytes.subspan(at, available);
-    if (decoder_.decode(bytes, isa::CodeSize::Bits64, true, insn.insn, &insn.encoding) != isa::DecodeStatus::Ok) {
+    if (!known_.decode(bytes, isa::CodeSize::Bits64, insn)) {
       insns_.pop_back();
       return;
     }
-    std::copy_n(bytes.begin(), insn.insn.length, insn.bytes.begin());
+    insn.offset = static_cast<std::uint16_t>(first_offset + at);
     at += insn.insn.length;
     if (ends_block(insn.insn)) return;
   }
 }
 
-Block* Translator::translate(const Source& source, const Announce& announce) {
+Translator::Made Translator::translate(const Source& source, const Announce& announce) {
   std::byte* room = cache_.room();
-  if (room == nullptr) return nullptr;
+  if (room == nullptr) return {};
   Failure failure;
   code_.reset();
   code_.init(asmjit::Environment::host(), reinterpret_cast<std::uint64_t>(room));
@@ -72,14 +72,13 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   asmjit::x86::Assembler assembler(&code_);
 
   read(source, announce);
-  if (insns_.empty()) return nullptr;
+  if (insns_.empty()) return {};
   auto block = std::make_unique<Block>();
   block->physical = source.physical;
   block->mode = source.mode;
-  block->absolute = true;
   block->linear_page = x86::Tlb::page_of(source.linear);
   block->second_page = source.second_page;
-  Copier copier(assembler, stub_, source.copy, cache_.next_site());
+  Copier copier(assembler, stub_, source.copy, cache_.next_site(), lists_);
   bool more = true;
   for (auto insn = insns_.begin(); insn != insns_.end() && more; ++insn) {
     more = copier.instruction(*insn);
@@ -94,11 +93,11 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   code_.flatten();
   code_.resolveUnresolvedLinks();
   const asmjit::CodeBuffer& buffer = code_.sectionById(0)->buffer();
-  const dbt::CodeCache::Parts parts{std::as_bytes(std::span{buffer.data(), buffer.size()}), copier.sites(),
-                                    copier.marks(), copier.inexact()};
+  const dbt::CodeCache::Parts parts{std::as_bytes(std::span{buffer.data(), buffer.size()}), lists_.sites, lists_.marks,
+                                    lists_.inexact};
   Block* added = failure.happened ? nullptr : cache_.add(std::move(block), parts);
   if (added == nullptr) cache_.give_up(source.physical, source.mode);
-  return added;
+  return {added, lists_.literals, lists_.returns};
 }
 
 }  // namespace doppel::engine::direct

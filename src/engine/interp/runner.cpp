@@ -300,8 +300,9 @@ Block* Runner::find_block_slow() {
   const std::uint64_t linear = linear_rip();
   Block* block = look_up(linear, mode_);
   if (rip + block->bytes - 1 > context_.code_limit) return up_to_limit(linear, rip);
-  if (block == transient_.get()) return block;
-  if (!block->crosses_page) cache_.put_linear(linear, space_, block);
+  // One across pages is asked each time where its second page is.
+  if (block == transient_.get() || block->crosses_page) return block;
+  cache_.put_linear(linear, space_, block);
   if (context_.link->local) context_.link->block = block;
   return block;
 }

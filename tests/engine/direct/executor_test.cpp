@@ -1,7 +1,7 @@
-#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -196,6 +196,121 @@ TEST_F(DirectExecutionTest, MappedPagesFollowThePageTables) {
   twins.poke(Twins::entry_of(Twins::kData), Twins::kData | 5);
   twins.run_and_compare("without the right to write");
   EXPECT_EQ(twins.exception(), x86::vector::kPf);
+}
+
+/// Page tables by which other pages are where the program's were, and its pages elsewhere.
+class MovedCodeTest : public DirectExecutionTest {
+ protected:
+  static constexpr std::uint64_t kPage = 0x1000, kThere = kCodeAddress + 16 * kPage,
+                                 kBeyond = kCodeAddress + 32 * kPage;
+  static constexpr std::uint64_t kAll = 7;  ///< present, writable, for users
+
+  void map(std::uint64_t linear, std::uint64_t physical) { twins.poke(Twins::entry_of(linear), physical | kAll); }
+  void run_at(std::uint64_t linear, const std::string& what) {
+    twins.state.rip = linear;
+    twins.run_and_compare(what);
+  }
+};
+
+TEST_F(MovedCodeTest, APageIsTranslatedOnceWhereverItIs) {
+  place([](Assembler& a) { busy_loop(a, 3); });
+  run_at(kCodeAddress, "where it was assembled for");
+  const std::uint64_t translated = stat("blocks_translated");
+  map(kThere, kCodeAddress);
+  run_at(kThere, "elsewhere");
+  run_at(kCodeAddress, "back");
+  map(kCodeAddress, kBeyond);
+  run_at(kThere, "elsewhere alone");
+  EXPECT_EQ(stat("blocks_translated"), translated);
+}
+
+TEST_F(MovedCodeTest, JumpsIntoAnotherPageLeadToWhatIsThereNow) {
+  place([](Assembler& a) {
+    a.call(kCodeAddress + kPage);
+    a.call(kCodeAddress + kPage);
+  });
+  place(
+      [](Assembler& a) {
+        a.add(r::rbx, 1);
+        a.ret();
+      },
+      kCodeAddress + kPage);
+  place(
+      [](Assembler& a) {
+        a.add(r::rbx, 100);
+        a.ret();
+      },
+      kBeyond);
+  run_at(kCodeAddress, "as it was");
+  map(kCodeAddress + kPage, kBeyond);
+  run_at(kCodeAddress, "another page");
+  map(kCodeAddress + kPage, kCodeAddress + kPage);
+  run_at(kCodeAddress, "the first again");
+  twins.poke(Twins::entry_of(kCodeAddress + kPage), std::uint64_t{0});
+  run_at(kCodeAddress, "none");
+  EXPECT_EQ(twins.exception(), x86::vector::kPf);
+}
+
+TEST_F(MovedCodeTest, PagesThatMoveApartAreNoLongerLinked) {
+  place([](Assembler& a) { a.call(kCodeAddress + kPage); });
+  place(
+      [](Assembler& a) {
+        a.add(r::rbx, 1);
+        a.ret();
+      },
+      kCodeAddress + kPage);
+  place(
+      [](Assembler& a) {
+        a.add(r::rbx, 100);
+        a.ret();
+      },
+      kBeyond);
+  run_at(kCodeAddress, "as it was");
+  map(kThere, kCodeAddress);
+  map(kThere + kPage, kCodeAddress + kPage);
+  run_at(kThere, "together");
+  map(kThere + kPage, kBeyond);
+  map(kThere + 2 * kPage, kCodeAddress + kPage);
+  run_at(kThere + 2 * kPage, "the second, farther away");
+  run_at(kThere, "the first, in front of another");
+}
+
+TEST_F(MovedCodeTest, AnInstructionAcrossPagesEndsInTheOneThatIsThereNow) {
+  place([](Assembler& a) { a.jmp(kCodeAddress + kPage - 3); });
+  place(
+      [](Assembler& a) {
+        a.mov(r::rax, 0x1122'3344'5566'7788);
+        a.add(r::rbx, r::rax);
+      },
+      kCodeAddress + kPage - 3);
+  place(
+      [](Assembler& a) {
+        for (int i = 0; i < 16; ++i) a.nop();
+      },
+      kBeyond);
+  run_at(kCodeAddress, "as it was");
+  map(kCodeAddress + kPage, kBeyond);
+  run_at(kCodeAddress, "another end");
+  map(kCodeAddress + kPage, kCodeAddress + kPage);
+  run_at(kCodeAddress, "the first again");
+  map(kThere, kCodeAddress);
+  map(kThere + kPage, kBeyond);
+  run_at(kThere, "elsewhere, with the other end");
+}
+
+TEST_F(DirectExecutionTest, AProgramGoesOnInTheMiddleOfWhatIsTranslated) {
+  place([](Assembler& a) {
+    for (unsigned i = 0; i < 4; ++i) a.add(r::rbx, r::rcx);
+    a.mov(r::rax, r::qword_ptr(Twins::kAbsent));
+    a.add(r::rbx, r::rax);
+  });
+  twins.run_and_compare("#PF");
+  const std::uint64_t translated = stat("blocks_translated");
+  twins.poke(Twins::entry_of(Twins::kAbsent), Twins::kAbsent | 7);
+  constexpr std::uint64_t kAdditions = 4 * 3;
+  twins.state.rip = kCodeAddress + kAdditions;
+  twins.run_and_compare("once the page is there");
+  EXPECT_EQ(stat("blocks_translated"), translated);
 }
 
 /// The processes that this one has begun and that are still there.

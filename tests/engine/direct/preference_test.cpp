@@ -36,7 +36,7 @@ class PreferenceTest : public ::testing::Test {
 
 TEST_F(PreferenceTest, ProgramsThatComputeForAWhileAreFavoured) {
   EXPECT_FALSE(watch(20ms, 2));
-  EXPECT_TRUE(watch(15ms, 2));
+  EXPECT_TRUE(watch(10ms, 2));
   EXPECT_TRUE(preference.favours(kSpace));
   EXPECT_FALSE(preference.favours(kOther));
 }
@@ -53,7 +53,7 @@ TEST_F(PreferenceTest, WhoSleepsMostOfTheTimeDoesNotCompute) {
 }
 
 TEST_F(PreferenceTest, AProgramThatComputesStaysFavoured) {
-  watch(35ms, 0);
+  watch(30ms, 0);
   run(1000ms, 990us, 4);
   EXPECT_TRUE(preference.favours(kSpace));
 }
@@ -61,8 +61,8 @@ TEST_F(PreferenceTest, AProgramThatComputesStaysFavoured) {
 TEST_F(PreferenceTest, OneThatSwitchesAllTheTimeIsBarredForLongerEachTime) {
   auto barred = 0ms;
   for (int round = 0; round < 3; ++round) {
-    ASSERT_TRUE(watch(35ms, 0));
-    run(10ms, 900us, 150);
+    ASSERT_TRUE(watch(30ms, 0));
+    run(100ms, 900us, 190);
     EXPECT_FALSE(preference.favours(kSpace));
     auto waited = 0ms;
     while (!watch(1ms, 0)) waited += 1ms;
@@ -73,11 +73,39 @@ TEST_F(PreferenceTest, OneThatSwitchesAllTheTimeIsBarredForLongerEachTime) {
 }
 
 TEST_F(PreferenceTest, CodeMayBeLearntOnceButNotForEver) {
-  watch(35ms, 0);
-  run(15ms, 200us, 20, 900us);
+  watch(30ms, 0);
+  run(200ms, 200us, 20, 900us);
   EXPECT_TRUE(preference.favours(kSpace));
-  run(30ms, 200us, 20, 900us);
+  run(200ms, 200us, 20, 900us);
   EXPECT_FALSE(preference.favours(kSpace));
+}
+
+TEST_F(PreferenceTest, WhoIsNotLeftAloneIsNotFavoured) {
+  for (int i = 0; i < 200; ++i) {
+    EXPECT_FALSE(watch(4ms, 0));
+    preference.ask(kOther, returns, now);
+  }
+}
+
+TEST_F(PreferenceTest, OneThatIsNoLongerLeftAloneIsBarred) {
+  ASSERT_TRUE(watch(30ms, 0));
+  for (int i = 0; i < 30; ++i) {
+    preference.ask(kSpace, returns, now);
+    run(4ms, 990us, 1);
+    preference.ask(kOther, returns, now);
+  }
+  EXPECT_FALSE(preference.favours(kSpace));
+}
+
+TEST_F(PreferenceTest, WhatIsReadyIsPreferredAtFirstSight) {
+  EXPECT_FALSE(watch(5ms, 0));
+  preference.ask(kSpace, returns, now);
+  EXPECT_FALSE(preference.sighted()) << "a moment later";
+  EXPECT_FALSE(watch(4ms, 0));
+  EXPECT_TRUE(preference.sighted());
+  preference.prefer(kSpace, now);
+  EXPECT_TRUE(preference.favours(kSpace));
+  EXPECT_TRUE(preference.ask(kSpace, returns, now));
 }
 
 TEST_F(PreferenceTest, AlwaysAndNeverAskNobody) {
