@@ -92,6 +92,12 @@ bool has_parts(ZydisMnemonic mnemonic) {
   }
 }
 
+/// Its operands are looked up in an order that differs between processors (Zen 4: DI's first; Zen 5: SI's).
+bool is_string_compare(ZydisMnemonic mnemonic) {
+  return mnemonic == ZYDIS_MNEMONIC_CMPSB || mnemonic == ZYDIS_MNEMONIC_CMPSW || mnemonic == ZYDIS_MNEMONIC_CMPSD ||
+         mnemonic == ZYDIS_MNEMONIC_CMPSQ;
+}
+
 bool is_bit_test(ZydisMnemonic mnemonic) {
   return mnemonic == ZYDIS_MNEMONIC_BT || mnemonic == ZYDIS_MNEMONIC_BTS || mnemonic == ZYDIS_MNEMONIC_BTR ||
          mnemonic == ZYDIS_MNEMONIC_BTC;
@@ -319,7 +325,8 @@ bool Generator::add_instruction(Draft& draft) const {
     made.reached.redundant_prefixes |= instruction.raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_IGNORED;
   made.branches = instruction.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE;
   note_branch(instruction, made);
-  draft.result.several_accesses |= instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+  draft.result.several_accesses |=
+      instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || is_string_compare(instruction.mnemonic);
   const bool interrupt_return = instruction.mnemonic == ZYDIS_MNEMONIC_IRET ||
                                 instruction.mnemonic == ZYDIS_MNEMONIC_IRETD ||
                                 instruction.mnemonic == ZYDIS_MNEMONIC_IRETQ;

@@ -277,7 +277,6 @@ void CodePages::clear(Page& page) {
     link->to = nullptr;
   }
   for (Link* link : page.out) link->to = nullptr;
-  page.rewritten = page.rewritten || !page.blocks.empty();
   page.in.clear();
   page.out.clear();
   page.starts.reset();
@@ -286,11 +285,16 @@ void CodePages::clear(Page& page) {
   page.targets.clear();
 }
 
-void CodePages::drop(GuestPhysical physical) {
+bool CodePages::drop(GuestPhysical physical) {
   cache_.drop_page(physical);
   const auto found = by_physical_.find(physical);
-  if (found == by_physical_.end()) return;
-  for (Page* page : found->second) clear(*page);
+  if (found == by_physical_.end()) return false;
+  bool in_force = false;
+  for (Page* page : found->second) {
+    in_force = in_force || (page->in_force && !page->blocks.empty());
+    clear(*page);
+  }
+  return in_force;
 }
 
 void CodePages::flush() {

@@ -53,7 +53,6 @@ class CodePages {
     std::uint32_t mode = 0;
     x86::LinearAddress linear = 0;  ///< what the code is written for: the beginning of the page
     bool in_force = false;
-    bool rewritten = false;                 ///< had code once, and was stored to
     std::bitset<memory::kPageSize> starts;  ///< of instructions that there is code for
     std::vector<dbt::Block*> blocks;        ///< by where they start
     std::vector<Literal> literals;
@@ -92,8 +91,8 @@ class CodePages {
   /// What is no longer as it was is no longer in force.
   void revalidate();
   void withdraw_all();
-  /// The contents of a page of RAM have changed.
-  void drop(memory::GuestPhysical page);
+  /// The contents of a page of RAM have changed. Whether there was code for it in force.
+  bool drop(memory::GuestPhysical page);
   /// Everything goes, the code cache's too.
   void flush();
 

@@ -81,7 +81,7 @@ void Executor::flushed_page(LinearAddress address) {
 }
 
 void Executor::drop_code(memory::GuestPhysical page) {
-  pages_.drop(page);
+  if (pages_.drop(page)) ++spent_.rewritten;
 }
 
 void Executor::drop_writes(memory::GuestPhysical page) {
@@ -92,7 +92,6 @@ void Executor::drop_writes(memory::GuestPhysical page) {
 
 Executor::Next Executor::run(Mode mode) {
   const Preference::Clock::time_point begun = Preference::Clock::now();
-  spent_ = {};
   ++stats_.entries;
   if (mode_.key != mode.key) {
     pages_.withdraw_all();
@@ -115,7 +114,7 @@ Executor::Next Executor::run(Mode mode) {
   take_state(process_->shared(), cpu_.state);
   stats_.hand_overs += spent_.count;
   spent_.time = Preference::Clock::now() - begun;
-  preference_.ran(space_, spent_);
+  preference_.ran(space_, std::exchange(spent_, {}));
   return next_;
 }
 
@@ -343,13 +342,12 @@ const std::byte* Executor::code_for(LinearAddress rip) {
   if (page.fault || page.host == nullptr) return nullptr;
   if (page.page_shift != memory::kPageShift) any_large_ = true;
   const std::uint32_t mode = code_mode();
-  const bool rewritten = pages_.put_in_force(page.physical, mode, x86::Tlb::page_of(rip)).rewritten;
+  pages_.put_in_force(page.physical, mode, x86::Tlb::page_of(rip));
   const std::byte* code = pages_.find(rip);
   if (code != nullptr || process_->cache().given_up(page.physical + page_offset(rip), mode)) return code;
   const Preference::Clock::time_point begun = Preference::Clock::now();
   code = translate(rip, page, mode);
-  // Who writes code all the time will not have it made once.
-  if (!rewritten) spent_.learning += Preference::Clock::now() - begun + Preference::kSwitches;
+  spent_.learning += Preference::Clock::now() - begun + Preference::kSwitches;
   return code;
 }
 

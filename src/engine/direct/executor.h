@@ -111,7 +111,7 @@ class Executor {
   Next next_ = Next::LookAround;
   bool lost_ = false;
   bool jumped_ = false;                ///< the instruction being interpreted is one whose target was looked up in vain
-  Preference::Spent spent_;            ///< in this run()
+  Preference::Spent spent_;            ///< in this run(); code is rewritten before it, too
   std::vector<std::uint16_t> wanted_;  ///< by translate_reachable()
 
   struct Stats {

@@ -24,6 +24,10 @@ constexpr double kLeastComputed = 0.2;
 /// Code is made once, it is to be hoped: that is not counted as long as what has been made paid for it.
 constexpr auto kMostCredit = 1000ms;
 constexpr int kPayment = 2;  ///< so much computing for as much learning
+/// Who writes code all the time does not run it for long: each store is left to the interpreter, and the code made
+/// anew.
+constexpr auto kLeastBetweenRewrites = 500us;
+constexpr unsigned kManyRewrites = 20;
 constexpr auto kShortestBar = 100ms, kLongestBar = 4000ms;
 
 }  // namespace
@@ -61,8 +65,7 @@ bool Preference::ask(std::uint64_t space, std::uint64_t returns, Clock::time_poi
 void Preference::prefer(std::uint64_t space, Clock::time_point now) {
   Space& known = entry(space);
   known.direct = known.tried = true;
-  known.period = now;
-  known.time = known.computed = {};
+  known.begin(now);
 }
 
 bool Preference::favours(std::uint64_t space) const {
@@ -80,10 +83,13 @@ void Preference::ran(std::uint64_t space, const Spent& spent, Clock::time_point 
   credit_ -= paid;
   known.time += spent.time - paid;
   known.computed += computed;
-  if (known.time < kPeriod && now - known.period < kLongestPeriod) return;
+  known.rewritten += spent.rewritten;
+  const bool rewrites = known.rewritten >= kManyRewrites &&
+                        known.time < static_cast<Clock::duration::rep>(known.rewritten) * kLeastBetweenRewrites;
+  if (!rewrites && known.time < kPeriod && now - known.period < kLongestPeriod) return;
   const auto interruptions = static_cast<Clock::duration::rep>(switches_ - known.switches);
   known.switches = switches_;
-  if (now - known.period < interruptions * kLeastUndisturbed ||
+  if (rewrites || now - known.period < interruptions * kLeastUndisturbed ||
       static_cast<double>(known.computed.count()) < kLeastComputed * static_cast<double>(known.time.count())) {
     known.direct = false;
     known.sightings = 0;
@@ -92,8 +98,7 @@ void Preference::ran(std::uint64_t space, const Spent& spent, Clock::time_point 
   } else {
     known.bar = std::max<Clock::duration>(known.bar - kPeriod, Clock::duration::zero());
   }
-  known.period = now;
-  known.time = known.computed = {};
+  known.begin(now);
 }
 
 }  // namespace doppel::engine::direct

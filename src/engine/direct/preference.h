@@ -35,6 +35,7 @@ class Preference {
     Clock::duration learning{};  ///< of this, on translating code
     Clock::duration turns{};     ///< of this, by the process, switches included
     std::uint64_t count = 0;     ///< of turns
+    unsigned rewritten = 0;      ///< how often a page of the program's code was stored to
   };
   void ran(std::uint64_t space, const Spent& spent, Clock::time_point now = Clock::now());
 
@@ -50,6 +51,13 @@ class Preference {
     Clock::duration bar{};
     Clock::time_point period{};          ///< when it began
     Clock::duration time{}, computed{};  ///< in it
+    unsigned rewritten = 0;              ///< in it
+
+    void begin(Clock::time_point now) {
+      period = now;
+      time = computed = {};
+      rewritten = 0;
+    }
   };
   Space& entry(std::uint64_t space) { return spaces_[space / 4096 % spaces_.size()]; }
 

@@ -26,10 +26,10 @@ class PreferenceTest : public ::testing::Test {
   }
   /// Of each millisecond, the process has its turn for `turn`, in `count` turns.
   void run(std::chrono::milliseconds time, std::chrono::microseconds turn, std::uint64_t count,
-           std::chrono::microseconds learning = 0us) {
+           std::chrono::microseconds learning = 0us, unsigned rewritten = 0) {
     for (auto left = time; left > 0ms; left -= 1ms) {
       now += 1ms;
-      preference.ran(kSpace, {1ms, learning, turn, count}, now);
+      preference.ran(kSpace, {1ms, learning, turn, count, rewritten}, now);
     }
   }
 };
@@ -77,6 +77,14 @@ TEST_F(PreferenceTest, CodeMayBeLearntOnceButNotForEver) {
   run(200ms, 200us, 20, 900us);
   EXPECT_TRUE(preference.favours(kSpace));
   run(200ms, 200us, 20, 900us);
+  EXPECT_FALSE(preference.favours(kSpace));
+}
+
+TEST_F(PreferenceTest, WhoWritesCodeAllTheTimeIsNotFavouredForLong) {
+  watch(30ms, 0);
+  run(100ms, 990us, 1, 0us, 1);
+  EXPECT_TRUE(preference.favours(kSpace));
+  run(2ms, 990us, 1, 0us, 20);
   EXPECT_FALSE(preference.favours(kSpace));
 }
 
