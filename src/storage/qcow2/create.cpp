@@ -89,9 +89,15 @@ Result<std::shared_ptr<Qcow2Image>> create(std::shared_ptr<File> file, const Cre
   }
   const auto failed = [&](int error) { return system_error("cannot write " + file->name(), error); };
   if (const int error = file->write_bytes(0, *start); error != 0) return failed(error);
+  {
+    // Without the backing image: a disk that grows does not show what that has behind its end, and this one begins at
+    // 0.
+    auto empty = Qcow2Image::open(file, nullptr, {.read_only = false});
+    if (!empty) return empty.error();
+    if (auto resized = (*empty)->resize(options.size); !resized) return resized.error();
+  }
   auto image = Qcow2Image::open(file, std::move(backing), {.read_only = false});
   if (!image) return image.error();
-  if (auto resized = (*image)->resize(options.size); !resized) return resized.error();
   int error = preallocate(**image, options.preallocation);
   if (error == 0) error = (*image)->flush();
   if (error != 0) return failed(error);

@@ -117,7 +117,11 @@ class Qcow2Image final : public Image {
   Result<void> load();
   Result<void> open_for_writing();
   Result<void> write_header();
+
+  // resize.cpp
   Result<void> clear_tail(std::uint64_t begin, std::uint64_t end);
+  Result<void> grow_l1(std::uint64_t entries);
+  int hide_backing(std::uint64_t size);
 
   // map.cpp: with meta_ held
   std::uint64_t slice_of(std::uint64_t cluster, std::uint64_t table) const;
@@ -149,6 +153,8 @@ class Qcow2Image final : public Image {
 
   // zero.cpp
   enum class Zeroing : std::uint8_t { Keep, Unmap, Discard, Expose };
+  static constexpr std::uint64_t kZeroStep = std::uint64_t{256} << 20;  ///< at a time, of long ranges
+  int make_zero(std::uint64_t offset, std::uint64_t length, Zeroing how);
   int zero_units(std::uint64_t offset, std::uint64_t length, Zeroing how, std::vector<Piece>& not_done);
   bool zero_cluster(std::uint64_t cluster, unsigned first, unsigned end, Zeroing how, L2Entry& entry);
 

@@ -10,6 +10,7 @@ namespace doppel::storage::qcow2 {
 namespace {
 
 constexpr std::uint64_t kSizeAt = 24;
+constexpr std::uint64_t kL1SizeAt = 36;
 
 }  // namespace
 
@@ -50,50 +51,73 @@ Result<void> Qcow2Image::resize(std::uint64_t size) {
     const std::uint64_t end = std::min(size, (size_ + header_.cluster_size() - 1) & ~(header_.cluster_size() - 1));
     if (auto cleared = clear_tail(size_, end); !cleared) return cleared;
   }
-  const std::uint64_t old_offset = header_.l1_table_offset;
-  const std::uint64_t old_clusters = header_.clusters_for(l1_.size() * 8);
-  std::uint64_t new_offset = old_offset;
-  const bool moved = entries > l1_.size();
-  if (moved) {
-    {
-      const std::lock_guard guard(meta_);
-      if (const int error = refcounts_.allocate_adjacent(header_.clusters_for(entries * 8), new_offset); error != 0) {
-        return failed(error);
-      }
-    }
-    state_.note_written();
+  if (entries > l1_.size()) {
+    if (auto grown = grow_l1(entries); !grown) return grown;
   }
+  if (const int error = hide_backing(size); error != 0) return failed(error);
   if (const int error = commit(); error != 0) return failed(error);
-  if (moved) {
-    std::vector<std::byte> table(header_.clusters_for(entries * 8) << header_.cluster_bits);
-    for (std::size_t i = 0; i < l1_.size(); ++i) store_be(&table[i * 8], l1_[i]);
-    int error = file_->write_bytes(new_offset, table);
-    if (error == 0) error = file_->sync();
-    if (error != 0) return failed(error);
-  }
-  const auto l1_size = static_cast<std::uint32_t>(std::max<std::uint64_t>(entries, l1_.size()));
-  std::array<std::byte, 24> fields{};
-  store_be(&fields[0], size);
-  store_be(&fields[8], header_.crypt_method);
-  store_be(&fields[12], l1_size);
-  store_be(&fields[16], new_offset);
-  int error = file_->write_bytes(kSizeAt, fields);
+  std::array<std::byte, 8> field{};
+  store_be(field.data(), size);
+  int error = file_->write_bytes(kSizeAt, field);
   if (error == 0) error = file_->sync();
   if (error != 0) return failed(error);
   {
     const std::lock_guard guard(meta_);
-    l1_.resize(l1_size);
     header_.size = size;
-    header_.l1_size = l1_size;
-    header_.l1_table_offset = new_offset;
     size_ = size;
-    for (std::uint64_t i = 0; moved && i < old_clusters; ++i) {
-      frees_.push_back({old_offset + (i << header_.cluster_bits)});
-    }
   }
   state_.note_written();
   if (const int failure = commit(); failure != 0) return failed(failure);
   return {};
+}
+
+/// Moves the L1 table to where there is room for `entries`.
+Result<void> Qcow2Image::grow_l1(std::uint64_t entries) {
+  const auto failed = [this](int error) { return system_error("cannot resize " + name(), error); };
+  const std::uint64_t old_offset = header_.l1_table_offset;
+  const std::uint64_t old_clusters = header_.clusters_for(l1_.size() * 8);
+  std::uint64_t new_offset = 0;
+  {
+    const std::lock_guard guard(meta_);
+    if (const int error = refcounts_.allocate_adjacent(header_.clusters_for(entries * 8), new_offset); error != 0) {
+      return failed(error);
+    }
+  }
+  state_.note_written();
+  if (const int error = commit(); error != 0) return failed(error);
+  std::vector<std::byte> table(header_.clusters_for(entries * 8) << header_.cluster_bits);
+  for (std::size_t i = 0; i < l1_.size(); ++i) store_be(&table[i * 8], l1_[i]);
+  int error = file_->write_bytes(new_offset, table);
+  if (error == 0) error = file_->sync();
+  if (error != 0) return failed(error);
+  std::array<std::byte, 12> fields{};
+  store_be(&fields[0], static_cast<std::uint32_t>(entries));
+  store_be(&fields[4], new_offset);
+  error = file_->write_bytes(kL1SizeAt, fields);
+  if (error == 0) error = file_->sync();
+  if (error != 0) return failed(error);
+  const std::lock_guard guard(meta_);
+  l1_.resize(entries);
+  header_.l1_size = static_cast<std::uint32_t>(entries);
+  header_.l1_table_offset = new_offset;
+  for (std::uint64_t i = 0; i < old_clusters; ++i) frees_.push_back({old_offset + (i << header_.cluster_bits)});
+  state_.note_written();
+  return {};
+}
+
+/// What the backing image has behind this disk's end was never part of it: a disk that grows to `size` has zeros there.
+int Qcow2Image::hide_backing(std::uint64_t size) {
+  const std::shared_ptr<Image> backing = this->backing();
+  if (!backing) return 0;
+  const std::uint64_t mask = header_.cluster_size() - 1;
+  const std::uint64_t end = (std::min(size, backing->size()) + mask) & ~mask;
+  for (std::uint64_t at = (size_ + mask) & ~mask; at < end;) {
+    const std::uint64_t next = std::min(end, (at / kZeroStep + 1) * kZeroStep);
+    if (const int error = make_room(); error != 0) return error;
+    if (const int error = make_zero(at, next - at, Zeroing::Unmap); error != 0) return error;
+    at = next;
+  }
+  return 0;
 }
 
 /// Makes what [begin, end), inside one cluster, shows of data or backing image zeros, whatever the disk's size.

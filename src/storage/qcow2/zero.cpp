@@ -20,8 +20,6 @@ std::vector<iovec> zeroes(std::uint64_t length) {
   return buffers;
 }
 
-constexpr std::uint64_t kStep = std::uint64_t{256} << 20;
-
 }  // namespace
 
 /// Changes `entry` so that units [first, end) of the cluster read as zeros. False: data must be written instead.
@@ -98,24 +96,30 @@ int Qcow2Image::zero_units(std::uint64_t offset, std::uint64_t length, Zeroing h
   return 0;
 }
 
+/// Zeros without a mapping where possible, else zeros as data. The range is the caller's alone (ranges_).
+int Qcow2Image::make_zero(std::uint64_t offset, std::uint64_t length, Zeroing how) {
+  std::vector<Piece> not_done;
+  int error = zero_units(offset, length, how, not_done);
+  for (const Piece& piece : not_done) {
+    std::vector<Piece> there;
+    if (error == 0) error = collect(piece.offset, piece.length, there);
+    for (const Piece& part : there) {
+      const bool is_zero = part.kind == Extent::Kind::Zero || (part.kind == Extent::Kind::Unallocated && !backing());
+      if (error == 0 && !is_zero) error = write_mapping(part.offset, zeroes(part.length));
+    }
+  }
+  state_.note_written();
+  return error;
+}
+
 int Qcow2Image::write_zeroes(std::uint64_t offset, std::uint64_t length, bool may_unmap) {
   if (options_.read_only) return EROFS;
   const std::uint64_t mask = header_.cluster_size() - 1;
   for (const std::uint64_t end = offset + length; offset < end;) {
-    const std::uint64_t next = std::min(end, (offset / kStep + 1) * kStep);
+    const std::uint64_t next = std::min(end, (offset / kZeroStep + 1) * kZeroStep);
     if (const int error = make_room(); error != 0) return error;
     const auto hold = ranges_.acquire(offset & ~mask, (next + mask) & ~mask, RangeLock::Mode::Exclusive);
-    std::vector<Piece> not_done;
-    int error = zero_units(offset, next - offset, may_unmap ? Zeroing::Unmap : Zeroing::Keep, not_done);
-    for (const Piece& piece : not_done) {
-      std::vector<Piece> there;
-      if (error == 0) error = collect(piece.offset, piece.length, there);
-      for (const Piece& part : there) {
-        const bool is_zero = part.kind == Extent::Kind::Zero || (part.kind == Extent::Kind::Unallocated && !backing());
-        if (error == 0 && !is_zero) error = write_mapping(part.offset, zeroes(part.length));
-      }
-    }
-    state_.note_written();
+    const int error = make_zero(offset, next - offset, may_unmap ? Zeroing::Unmap : Zeroing::Keep);
     if (error != 0) return error;
     offset = next;
   }
@@ -126,7 +130,7 @@ int Qcow2Image::discard(std::uint64_t offset, std::uint64_t length) {
   if (options_.read_only) return EROFS;
   const std::uint64_t mask = header_.cluster_size() - 1;
   for (const std::uint64_t end = offset + length; offset < end;) {
-    const std::uint64_t next = std::min(end, (offset / kStep + 1) * kStep);
+    const std::uint64_t next = std::min(end, (offset / kZeroStep + 1) * kZeroStep);
     if (const int error = make_room(); error != 0) return error;
     const auto hold = ranges_.acquire(offset & ~mask, (next + mask) & ~mask, RangeLock::Mode::Exclusive);
     std::vector<Piece> not_done;
