@@ -10,6 +10,8 @@ extern const std::byte doppel_guest_agent[];
 extern const std::byte doppel_guest_agent_end[];
 extern const std::byte doppel_guest_shares[];
 extern const std::byte doppel_guest_shares_end[];
+extern const char doppel_guest_agent_install[];
+extern const char doppel_guest_agent_install_end[];
 extern const char doppel_debian_customize[];
 extern const char doppel_debian_customize_end[];
 extern const char doppel_debian_pack[];
@@ -25,6 +27,7 @@ EmbeddedGuest embedded_guest() {
 
 DebianRecipe debian_recipe() {
   return {.agent = {doppel_guest_agent, doppel_guest_agent_end},
+          .agent_install = {doppel_guest_agent_install, doppel_guest_agent_install_end},
           .shares = {doppel_guest_shares, doppel_guest_shares_end},
           .customize = {doppel_debian_customize, doppel_debian_customize_end},
           .pack = {doppel_debian_pack, doppel_debian_pack_end}};

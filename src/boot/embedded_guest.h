@@ -19,9 +19,10 @@ struct EmbeddedGuest {
 EmbeddedGuest embedded_guest();
 
 /// What Debian images are made with, beside Debian's packages: what runs in the guest, and the shell
-/// scripts of guest/debian.
+/// scripts of guest/agent and guest/debian.
 struct DebianRecipe {
   std::span<const std::byte> agent;
+  std::string_view agent_install;     ///< the shell script that has it start with the system
   std::span<const std::byte> shares;  ///< what mounts shared directories
   std::string_view customize;
   std::string_view pack;

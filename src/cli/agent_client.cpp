@@ -77,7 +77,7 @@ Result<UniqueFd> connect_agent(const control::RunningVm& vm, std::chrono::second
     if (std::chrono::steady_clock::now() >= end) {
       return Error{fmt::format(
           "{}: no agent answers in the guest ({}); the built-in guest and images of doppel image build have one, "
-          "elsewhere start doppel-agent",
+          "doppel agent --help says how another guest gets it",
           vm.name, socket.error().message)};
     }
     if (control::wait_for_end(vm, kRetryMs)) return Error{fmt::format("the machine {} has ended", vm.name)};

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/version.h"
+#include "cli/agent_script.h"
 #include "cli/attach.h"
 #include "cli/clone.h"
 #include "cli/completion.h"
@@ -235,6 +236,17 @@ void add_exec(CLI::App& app, Arguments& arguments) {
   });
 }
 
+void add_agent(CLI::App& app, Arguments& arguments) {
+  CLI::App* const command = app.add_subcommand("agent", "print a script that installs the agent in a guest");
+  command->footer(
+      "\nThe agent is what exec, cp and a quick stop talk to. The built-in guest and images of doppel image build have "
+      "it.\n"
+      "In any other Linux with vsock, as root: doppel agent | ssh root@guest sh; or put the script where the guest can "
+      "read\n"
+      "it (doppel agent >dir/agent, with --share dir:/mnt) and run it there: sh /mnt/agent.");
+  command->callback([&arguments] { arguments.action = print_agent_script; });
+}
+
 void add_management(CLI::App& app, Arguments& arguments) {
   CLI::App* const ps = app.add_subcommand("ps", "list the machines that are running");
   ps->add_flag("--json", arguments.as_json, "as JSON");
@@ -358,6 +370,7 @@ int run_program(int argc, const char* const* argv) {
   add_run(app, arguments);
   add_management(app, arguments);
   add_exec(app, arguments);
+  add_agent(app, arguments);
   add_clone(app, arguments);
   const std::shared_ptr<void> snapshot_options = add_snapshot_commands(app, arguments.action);
   const std::shared_ptr<void> image_options = add_image_commands(app, arguments.action);

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "boot/embedded_guest.h"
+#include "cli/agent_script.h"
 #include "cli/exit_status.h"
 #include "cli/image_commands.h"
 #include "cli/image_store.h"
@@ -127,9 +128,10 @@ class DebianBuild {
  private:
   Result<void> bootstrap() {
     const boot::DebianRecipe recipe = boot::debian_recipe();
-    const std::string agent = directory_ + "/doppel-agent";
+    const std::string agent = directory_ + "/install-agent";
     const std::string shares = directory_ + "/shares";
-    if (auto written = write_file_atomically(agent, recipe.agent); !written) return written;
+    const std::string script = agent_script();
+    if (auto written = write_file_atomically(agent, std::as_bytes(std::span{script})); !written) return written;
     if (auto written = write_file_atomically(shares, recipe.shares); !written) return written;
     std::vector<std::string> command{
         "mmdebstrap", ::geteuid() == 0 ? "--mode=root" : "--mode=unshare", "--variant=minbase",
@@ -138,7 +140,7 @@ class DebianBuild {
         "--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         "--customize-hook=mkdir -p \"$1/usr/local/lib/doppel\"",
-        fmt::format("--customize-hook=upload {} /usr/local/sbin/doppel-agent", quoted(agent)),
+        fmt::format("--customize-hook=upload {} /usr/local/lib/doppel/install-agent", quoted(agent)),
         fmt::format("--customize-hook=upload {} /usr/local/lib/doppel/shares", quoted(shares)),
         "--customize-hook=" + std::string(recipe.customize)};
     for (const std::string& packages : options_.include) command.push_back("--include=" + packages);

@@ -115,6 +115,14 @@ TEST_F(Debian, TheHostsSshReachesItWithAKeyThroughAPublishedPort) {
                           directory / "hosts" + " root@127.0.0.1 ";
   EXPECT_EQ(output_of("printf over-ssh | " + ssh + "'cat; hostname; exit 7'; echo $?"),
             "over-ssh" + machine.name + "\n7\n");
+
+  // A guest without the agent gets it the same way.
+  const std::string remove =
+      "'systemctl disable --quiet --now doppel-agent; rm /usr/local/sbin/doppel-agent "
+      "/etc/systemd/system/doppel-agent.service /etc/modules-load.d/doppel.conf'";
+  EXPECT_EQ(output_of(ssh + remove), "");
+  EXPECT_EQ(output_of("'" DOPPEL_PROGRAM "' agent | " + ssh + "sh"), "doppel-agent: installed, and running\n");
+  EXPECT_EQ(run_doppel({"exec", machine.name, "systemctl", "is-enabled", "doppel-agent"}).output, "enabled\n");
 }
 
 TEST_F(Debian, RunsOneCommandAndForgetsWhatItWrote) {
