@@ -26,6 +26,8 @@ using nlohmann::json;
 
 constexpr auto kListPatience = std::chrono::seconds(2);
 constexpr int kKillPatienceMs = 5000;
+/// A process that the host's kernel is writing or syncing for goes when that is done, whatever kills it.
+constexpr int kDiskPatienceMs = 120'000;
 constexpr int kStopStepMs = 5000;
 constexpr std::chrono::minutes kInspectPatience{1};
 
@@ -168,7 +170,11 @@ int kill_machines(const std::vector<std::string>& names) {
     if (send(vm, "PUT", "/vm/kill") && control::wait_for_end(vm, kKillPatienceMs)) return {};
     if (vm.pid > 1) ::kill(vm.pid, SIGKILL);
     if (control::wait_for_end(vm, kKillPatienceMs)) return {};
-    return Error{fmt::format("cannot end {}: process {} does not go away", vm.name, vm.pid)};
+    complain(fmt::format("{}: its process has been killed, and goes when the host's disk has done what it waits for",
+                         vm.name));
+    if (control::wait_for_end(vm, kDiskPatienceMs)) return {};
+    return Error{fmt::format("{}: process {} has been killed, but has not gone in {} s; the host's disk may hang",
+                             vm.name, vm.pid, (kKillPatienceMs + kDiskPatienceMs) / 1000)};
   });
 }
 
