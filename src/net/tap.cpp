@@ -37,7 +37,11 @@ Result<TapInterface> TapInterface::open(const std::string& interface) {
     return Error{fmt::format("ifname={}: the name of an interface has 1 to {} characters", interface, IFNAMSIZ - 1)};
   }
   UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.valid()) return system_error("cannot open /dev/net/tun");
+  if (!fd.valid()) {
+    return system_error(
+        "cannot open /dev/net/tun, which tap needs (run as root, or have root open it to this user: "
+        "chmod 666 /dev/net/tun; --net user needs no privilege)");
+  }
   ifreq request{};
   interface.copy(request.ifr_name, IFNAMSIZ - 1);
   request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;

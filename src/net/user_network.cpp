@@ -8,6 +8,7 @@
 #include <sys/timerfd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <ctime>
 #include <fstream>
@@ -166,8 +167,17 @@ Result<void> UserNetwork::publish(const PublishedPort& port) {
                         port.guest_port) == 0) {
     return {};
   }
-  return system_error(
-      fmt::format("cannot publish {} port {} of {}", port.udp ? "UDP" : "TCP", port.host_port, port.host_address));
+  const int error = errno;
+  const std::string what =
+      fmt::format("cannot publish {} port {} of {}", port.udp ? "UDP" : "TCP", port.host_port, port.host_address);
+  constexpr std::uint16_t kFirstUnprivileged = 1024;
+  if (error == EACCES && port.host_port < kFirstUnprivileged) {
+    return Error{fmt::format(
+        "{}: ports below {} take a privilege that a machine in its jail has not, whoever starts it; take another "
+        "(publish={}:{}), or have root permit it to everybody: sysctl net.ipv4.ip_unprivileged_port_start={}",
+        what, kFirstUnprivileged, port.host_port + 8000, port.guest_port, port.host_port)};
+  }
+  return system_error(what, error);
 }
 
 UserNetwork::~UserNetwork() {

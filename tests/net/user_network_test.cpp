@@ -2,9 +2,17 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <cstring>
+#include <fstream>
+#include <thread>
 
 namespace doppel::net {
 namespace {
@@ -35,8 +43,9 @@ class Wire : public Receiver {
     frames.emplace_back(frame.begin(), frame.end());
     return true;
   }
-  void received_all() override {}
+  void received_all() override { received.notify_all(); }
 
+  std::condition_variable received;
   bool room = true;
   std::vector<std::vector<std::byte>> frames;
 };
@@ -95,6 +104,77 @@ TEST_F(UserNetworkTest, APortThatIsTakenIsAnError) {
   const auto network = UserNetwork::create(config, *reactor);
   ASSERT_FALSE(network);
   EXPECT_NE(network.error().message.find(std::to_string(ntohs(address.sin_port))), std::string::npos);
+}
+
+/// "Permission denied" says nothing of what to do.
+TEST_F(UserNetworkTest, APortThatTakesAPrivilegeIsAnErrorWithAWayOut) {
+  constexpr std::uint16_t kPort = 81;
+  int first_free = 1024;
+  std::ifstream("/proc/sys/net/ipv4/ip_unprivileged_port_start") >> first_free;
+  if (first_free <= kPort) GTEST_SKIP() << "this host lets everybody have it";
+  UserNetworkConfig config;
+  config.published.push_back({.host_port = kPort, .guest_port = 80});
+  std::string message;
+  // Privileges are a thread's own.
+  std::thread([&] {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
+    if (::syscall(SYS_capset, &header, none.data()) != 0) return;
+    const auto network = UserNetwork::create(config, *reactor);
+    if (!network) message = network.error().message;
+  }).join();
+  EXPECT_NE(message.find("publish=8081:80"), std::string::npos) << message;
+}
+
+/// A UDP socket on a port of the loopback interface.
+UniqueFd udp_socket(sockaddr_in& address) {
+  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  EXPECT_EQ(::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  EXPECT_EQ(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const timeval limit{60, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  return fd;
+}
+
+TEST_F(UserNetworkTest, DatagramsToAPublishedPortReachTheGuestAndItsAnswersComeBack) {
+  constexpr std::size_t kIp = 14, kUdp = kIp + 20, kPayload = kUdp + 8;
+  sockaddr_in published{}, own{};
+  UserNetworkConfig config;
+  udp_socket(published);  // a port that is free again
+  config.published.push_back({.udp = true, .host_port = ntohs(published.sin_port), .guest_port = 53});
+  const auto network = std::move(UserNetwork::create(config, *reactor)).value();
+  network->attach(wire, lock);
+  const UniqueFd socket = udp_socket(own);
+  std::array<char, 64> answer{};
+  {
+    std::unique_lock guard(lock);
+    auto frame = arp_request();  // by which the guest's address is known
+    network->send({}, frame);
+    network->sent_all();
+    wire.frames.clear();
+    ASSERT_EQ(::sendto(socket.get(), "asked", 5, 0, reinterpret_cast<sockaddr*>(&published), sizeof published), 5);
+    ASSERT_TRUE(wire.received.wait_for(guard, std::chrono::seconds(60), [this] { return !wire.frames.empty(); }));
+    std::vector<std::byte> datagram = wire.frames.front();
+    ASSERT_EQ(datagram.size(), kPayload + 5);
+    EXPECT_EQ(datagram[kIp + 9], std::byte{17});
+    EXPECT_EQ(datagram[kUdp + 3], std::byte{53}) << "the guest's port";
+    EXPECT_EQ(std::memcmp(&datagram[kPayload], "asked", 5), 0);
+    // Turned round, the same bytes have the same checksums.
+    std::swap_ranges(datagram.begin(), datagram.begin() + 6, datagram.begin() + 6);
+    std::swap_ranges(datagram.begin() + kIp + 12, datagram.begin() + kIp + 16, datagram.begin() + kIp + 16);
+    std::swap_ranges(datagram.begin() + kUdp, datagram.begin() + kUdp + 2, datagram.begin() + kUdp + 2);
+    network->send({}, datagram);
+    network->sent_all();
+  }
+  sockaddr_in from{};
+  socklen_t size = sizeof from;
+  EXPECT_EQ(::recvfrom(socket.get(), answer.data(), answer.size(), 0, reinterpret_cast<sockaddr*>(&from), &size), 5);
+  EXPECT_EQ(std::string_view(answer.data(), 5), "asked");
+  EXPECT_EQ(from.sin_port, published.sin_port);
 }
 
 }  // namespace
