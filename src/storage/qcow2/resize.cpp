@@ -38,18 +38,20 @@ Result<void> Qcow2Image::resize(std::uint64_t size) {
     return Error{fmt::format("{} cannot be as large as {} bytes with clusters of {} bytes; use larger clusters", name(),
                              size, header_.cluster_size())};
   }
+  const std::uint64_t mask = header_.cluster_size() - 1;
   if (size < size_) {
-    const std::uint64_t mask = header_.cluster_size() - 1;
     const std::uint64_t begin = (size + mask) & ~mask;
     if (begin < size_) {
       if (const int error = unmap(begin, size_ - begin); error != 0) return failed(error);
     }
   }
   const auto hold = ranges_.acquire(0, ~std::uint64_t{0}, RangeLock::Mode::Exclusive);
-  if (size > size_ && size_ % header_.cluster_size() != 0) {
-    // What lies behind the old end in its cluster becomes visible: it must be zeros.
-    const std::uint64_t end = std::min(size, (size_ + header_.cluster_size() - 1) & ~(header_.cluster_size() - 1));
-    if (auto cleared = clear_tail(size_, end); !cleared) return cleared;
+  // What lies behind the smaller end in its cluster must be zeros when the disk grows, now or later: QEMU would show
+  // it.
+  const std::uint64_t tail = std::min(size, size_.load());
+  const std::uint64_t tail_end = std::min(std::max(size, size_.load()), (tail + mask) & ~mask);
+  if (tail < tail_end) {
+    if (auto cleared = clear_tail(tail, tail_end); !cleared) return cleared;
   }
   if (entries > l1_.size()) {
     if (auto grown = grow_l1(entries); !grown) return grown;

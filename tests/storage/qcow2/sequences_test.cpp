@@ -52,11 +52,12 @@ class Life {
       const std::string path = directory_ / (is_top ? "top" : "level" + std::to_string(level));
       const bool raw = !is_top && level == 0 && below(2) == 0;
       contents_.resize(size);
-      create(path, raw ? "raw" : "qcow2",
-             is_top ? options_
-             : raw  ? ""
-                    : kOptions[below(std::size(kOptions))],
-             below_path, below_format, size);
+      std::string options = raw ? "" : options_;
+      if (!is_top && !raw) {
+        options = kOptions[below(std::size(kOptions))];
+        next_is_v2_ = options.starts_with("compat=0.10");
+      }
+      create(path, raw ? "raw" : "qcow2", options, below_path, below_format, size);
       operate(path, raw ? "raw" : "qcow2", 10);
       below_path = path, below_format = raw ? "raw" : "qcow2";
       if (!is_top) size = below(2) == 0 ? size : random_size();
@@ -176,6 +177,10 @@ class Life {
     if (snapshots_ != 0 && (is_v2 || size < contents_.size())) return;
     // QEMU does not let a disk of version 2 grow over a longer backing image.
     const bool ours = below(3) != 0 || is_v2;
+    // What QEMU leaves behind the end of a disk that it cuts inside a cluster, it shows when the disk grows again.
+    constexpr std::uint64_t kCluster = 2 << 20;
+    if (!ours && size < contents_.size())
+      size = std::min((size + kCluster - 1) / kCluster * kCluster, contents_.size());
     tell(fmt::format("{} resize to {}", ours ? "our" : "QEMU's", size));
     if (ours) {
       if (auto resized = resize_image(*open(top_, "qcow2"), size); !resized) wrong_ = resized.error().message;
@@ -187,7 +192,8 @@ class Life {
 
   void commit() {
     if (snapshots_ != 0) return;
-    const bool ours = below(3) != 0;
+    // QEMU does not let the lower image grow over a longer one if it is of version 2.
+    const bool ours = below(3) != 0 || next_is_v2_;
     tell(ours ? "our commit" : "QEMU's commit");
     if (!ours) {
       must_run({"qemu-img", "commit", "-q", "-f", "qcow2", top_});
@@ -256,7 +262,7 @@ class Life {
   std::string next_;  ///< what `top_` stands on
   std::vector<std::byte> contents_;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> discarded_;
-  bool has_backing_ = false;
+  bool has_backing_ = false, next_is_v2_ = false;
   unsigned snapshots_ = 0;
 };
 
@@ -285,6 +291,24 @@ TEST_P(Growing, AnOverlayThatGrowsShowsNothingOfALongerBackingImage) {
   contents.resize(1000448);
   contents.resize(2'500'096);
   EXPECT_NO_THROW(must_run({"qemu-img", "check", "-f", "qcow2", path}));
+  EXPECT_TRUE(test::contents_by_qemu(path, "qcow2", directory / "scratch") == contents);
+}
+
+/// QEMU showed what lay behind the end.
+TEST_P(Growing, ADiskThatWasCutInsideAClusterHasZerosWhereQemuLetsItGrow) {
+  const test::TemporaryDirectory directory;
+  const std::string path = directory / "disk";
+  constexpr std::uint64_t kShort = 1'000'448;
+  must_run({"qemu-img", "create", "-q", "-f", "qcow2", "-o", GetParam(), path, "3M"});
+  must_run({"qemu-io", "-f", "qcow2", "-c", "write -P 7 0 3M", path});
+  {
+    auto image = open_image(path, {.format = "qcow2", .read_only = false});
+    ASSERT_TRUE(image.ok()) << image.error().message;
+    ASSERT_TRUE(resize_image(**image, kShort).ok());
+  }
+  must_run({"qemu-img", "resize", "-q", "-f", "qcow2", path, "3M"});
+  std::vector<std::byte> contents(kShort, std::byte{7});
+  contents.resize(3 << 20);
   EXPECT_TRUE(test::contents_by_qemu(path, "qcow2", directory / "scratch") == contents);
 }
 
