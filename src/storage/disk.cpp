@@ -1,5 +1,6 @@
 #include "storage/disk.h"
 
+#include <fmt/format.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -12,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/log.h"
+#include "base/system_error.h"
 #include "storage/async_io.h"
 #include "storage/copy_apart.h"
 #include "storage/open.h"
@@ -234,6 +237,11 @@ class ImageDisk final : public Disk {
   }
 
   void finish(BlockRequest& request, int error) {
+    // Once: a guest may try again and again. What is refused is its own doing.
+    if (error != 0 && error != EINVAL && error != EROFS && !told_error_.exchange(true)) {
+      log::error("storage", "{}",
+                 system_error(fmt::format("{}: the guest was told of an error", image_->name()), error).message);
+    }
     request.done(request, error);
     const std::lock_guard guard(mutex_);
     // Under the mutex: who drains may destroy this as soon as it is released.
@@ -246,6 +254,7 @@ class ImageDisk final : public Disk {
   std::condition_variable idle_;
   std::uint64_t in_flight_ = 0;
   std::atomic<std::uint64_t> held_up_until_ = 0;
+  std::atomic<bool> told_error_ = false;
   CopyApart copy_apart_;
   WorkerPool workers_;
   std::unique_ptr<AsyncIo> io_;  ///< ends before the workers
