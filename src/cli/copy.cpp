@@ -29,14 +29,19 @@ struct Place {
 };
 
 /// Unpacks standard input at $1: into a directory that is there, else under that name. $2 is the name in the archive.
+/// With $3, nothing else in it is unpacked: what comes from a guest is what the guest likes. That the guest's clock is
+/// a little behind is no news.
 constexpr const char* kUnpack = R"~(set -e
-if [ -d "$1" ]; then exec tar -x -C "$1" -f -; fi
-parent=$(dirname -- "$1") name=$(basename -- "$1")
-if [ "$name" = "$2" ]; then exec tar -x -C "$parent" -f -; fi
+path=$1 given=$2
+shift 2
+export TAR_OPTIONS=--warning=no-timestamp
+if [ -d "$path" ]; then exec tar -x -C "$path" -f - "$@"; fi
+parent=$(dirname -- "$path") name=$(basename -- "$path")
+if [ "$name" = "$given" ]; then exec tar -x -C "$parent" -f - "$@"; fi
 work=$(mktemp -d "$parent/.doppel-cp.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-tar -x -C "$work" -f -
-mv -T "$work/$2" "$1")~";
+tar -x -C "$work" -f - "$@"
+mv -T "$work/$given" "$path")~";
 /// Packs $1 on standard output.
 constexpr const char* kPack = R"~(exec tar -c -C "$(dirname -- "$1")" -f - -- "$(basename -- "$1")")~";
 
@@ -90,7 +95,9 @@ int copy_files(const std::string& source, const std::string& destination) {
   const std::string base = name.filename().string();
   const Result<pid_t> packer = start(from, shell(kPack, name.string(), base), -1, write_end.get());
   write_end.reset();
-  const Result<pid_t> unpacker = start(to, shell(kUnpack, to.path, base), read_end.get(), -1);
+  std::vector<std::string> unpack = shell(kUnpack, to.path, base);
+  if (to.machine.empty()) unpack.insert(unpack.end(), {"--", base});
+  const Result<pid_t> unpacker = start(to, unpack, read_end.get(), -1);
   read_end.reset();
   const bool packed = packer.ok() && succeeded(*packer);
   const bool unpacked = unpacker.ok() && succeeded(*unpacker);

@@ -167,6 +167,17 @@ TEST_F(Devices, ExecAndCpReachARunningGuest) {
   EXPECT_EQ(run_doppel({"cp", "devices-exec:/root/copied", back}).status, 0);
   std::ifstream file(back, std::ios::binary);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), bytes);
+
+  // A guest that packs more than it was asked for plants nothing here.
+  const std::string fake =
+      "tar=$(command -v tar); rm $tar; printf '#!/bin/sh\ncd /root; touch planted; busybox tar -c copied planted' "
+      ">$tar; chmod 755 $tar";
+  EXPECT_EQ(run_doppel({"exec", "devices-exec", "sh", "-c", fake}).status, 0);
+  const std::string into = directory.path() + "/into";
+  std::filesystem::create_directory(into);
+  EXPECT_EQ(run_doppel({"cp", "devices-exec:/root/copied", into}).status, 0);
+  EXPECT_TRUE(std::filesystem::exists(into + "/copied"));
+  EXPECT_FALSE(std::filesystem::exists(into + "/planted"));
   machine.send("poweroff\n");
   EXPECT_EQ(machine.wait(), 0) << machine.errors();
 }
