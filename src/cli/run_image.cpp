@@ -40,10 +40,9 @@ Result<std::optional<ImageRun>> resolve_image(const RunOptions& options) {
   const Result<std::optional<StoredImage>> found = store->find(options.kernel);
   if (!found) return found.error();
   if (!*found) {
-    if (options.kernel == "debian" && ::access(options.kernel.c_str(), F_OK) != 0) {
-      return Error{"there is no image debian yet: doppel image build debian makes one"};
-    }
-    return none;
+    if (::access(options.kernel.c_str(), F_OK) == 0) return none;
+    if (options.kernel == "debian") return Error{"there is no image debian yet: doppel image build debian makes one"};
+    return Error{fmt::format("there is neither an image nor a file {}; see doppel image list", options.kernel)};
   }
   const StoredImage& image = **found;
   ImageRun run{.options = options, .keeps = !options.name.empty() && !options.temporary};
