@@ -11,8 +11,8 @@
 namespace doppel {
 
 inline constexpr std::size_t kMaxPacket = 65536;
-/// A machine's PCI bus has room for 31 devices.
-inline constexpr std::size_t kMaxPacketFiles = 32;
+/// A machine's PCI bus has room for 31 devices, and a disk may come as two files.
+inline constexpr std::size_t kMaxPacketFiles = 64;
 
 struct Packet {
   std::string text;

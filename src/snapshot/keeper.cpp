@@ -82,6 +82,7 @@ class Service {
 
   Result<std::string> make_overlays(std::vector<int>& files) {
     next_.clear();
+    std::string numbers;
     for (const DiskPlace& place : places_) {
       if (place.disk.read_only) continue;
       Result<std::string> next = disk_store_->make_next(place);
@@ -90,10 +91,14 @@ class Service {
       UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
       if (!fd.valid()) return system_error("cannot open " + path);
       next_.push_back(*std::move(next));
-      files.push_back(fd.get());
       overlays_.push_back(std::move(fd));
+      // Not every file system has O_DIRECT: the host's cache then stays, as when the machine was started.
+      UniqueFd direct(place.disk.direct ? ::open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW) : -1);
+      numbers += direct.valid() ? "2 " : "1 ";
+      if (direct.valid()) overlays_.push_back(std::move(direct));
     }
-    return std::string();
+    for (const UniqueFd& fd : overlays_) files.push_back(fd.get());
+    return numbers;
   }
 
   Result<std::string> taken(std::istringstream& words) {
@@ -183,11 +188,17 @@ Result<Keeper::Files> Keeper::begin(const std::string& tag, const std::optional<
   return opened;
 }
 
-Result<std::vector<UniqueFd>> Keeper::overlays() {
+Result<std::vector<Keeper::Overlay>> Keeper::overlays() {
   std::vector<UniqueFd> files;
   const Result<std::string> answer = ask("overlays", &files);
   if (!answer) return answer.error();
-  return files;
+  std::vector<Overlay> overlays;
+  std::istringstream numbers(*answer);
+  auto next = files.begin();
+  for (std::ptrdiff_t number = 0; numbers >> number && number <= files.end() - next && number > 0; next += number) {
+    overlays.push_back({std::move(*next), number > 1 ? std::move(*(next + 1)) : UniqueFd()});
+  }
+  return overlays;
 }
 
 Result<void> Keeper::taken(std::size_t disks) {

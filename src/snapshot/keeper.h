@@ -17,7 +17,8 @@
 ///
 ///     bind MACHINE                once
 ///     begin TAG [MACHINE PARENT ID]   "ok LAYERS", with the draft's five files
-///     overlays                    "ok", with a file for each disk that is written: its next top layer
+///     overlays                    "ok 1 2…", with so many files for each disk that is written: its next top layer, and
+///                                 the same under O_DIRECT, if the disk has no cache
 ///     taken N                     "ok": N disks write those now
 ///     disks                       "ok DISKS", of the draft, in JSON
 ///     commit · abort              "ok"
@@ -49,8 +50,12 @@ class Keeper {
 
   Result<void> bind(const std::string& machine);
   Result<Files> begin(const std::string& tag, const std::optional<Store::Parent>& parent);
-  /// Next layers for all disks that are written, in their order; empty and open for writing.
-  Result<std::vector<UniqueFd>> overlays();
+  /// A disk's next layer, empty and open for writing; `direct` is the same past the host's cache, or invalid.
+  struct Overlay {
+    UniqueFd file, direct;
+  };
+  /// Of all disks that are written, in their order.
+  Result<std::vector<Overlay>> overlays();
   /// So many of the disks are written to those from now on.
   Result<void> taken(std::size_t disks);
   /// The disks as they were before that are part of the draft from now on.

@@ -107,10 +107,10 @@ std::vector<storage::Disk*> Snapshotter::written_disks() {
 }
 
 /// And writes most of what the disks hold back, so that little is left for the instant.
-Result<std::vector<UniqueFd>> Snapshotter::make_overlays() {
+Result<std::vector<Keeper::Overlay>> Snapshotter::make_overlays() {
   const std::vector<storage::Disk*> disks = written_disks();
-  if (disks.empty()) return std::vector<UniqueFd>();
-  Result<std::vector<UniqueFd>> overlays = keeper_.overlays();
+  if (disks.empty()) return std::vector<Keeper::Overlay>();
+  Result<std::vector<Keeper::Overlay>> overlays = keeper_.overlays();
   if (!overlays) return overlays;
   if (overlays->size() != disks.size()) {
     return Error{"the machine's disks have no place for layers: its state directory was not to be had when it started"};
@@ -122,7 +122,7 @@ Result<std::vector<UniqueFd>> Snapshotter::make_overlays() {
   return overlays;
 }
 
-void Snapshotter::take(bool may_be_incremental, std::vector<UniqueFd> overlays) {
+void Snapshotter::take(bool may_be_incremental, std::vector<Keeper::Overlay> overlays) {
   const std::uint64_t pages = machine_.memory().size() >> memory::kPageShift;
   RamCapture::PageBits wanted = machine_.memory().dirty().collect_bits();
   widen(wanted);
@@ -132,8 +132,9 @@ void Snapshotter::take(bool may_be_incremental, std::vector<UniqueFd> overlays) 
   const std::vector<storage::Disk*> disks = written_disks();
   for (; instant.result && instant.disks < disks.size(); ++instant.disks) {
     storage::Disk& disk = *disks[instant.disks];
-    auto file =
-        storage::HostFile::adopt(std::move(overlays[instant.disks]), "the next layer of " + disk.image()->name(), {});
+    Keeper::Overlay& overlay = overlays[instant.disks];
+    auto file = storage::HostFile::adopt(std::move(overlay.file), "the next layer of " + disk.image()->name(), {},
+                                         std::move(overlay.direct));
     instant.result = file ? storage::OverlayChain(disk).snapshot(std::shared_ptr<storage::File>(*std::move(file)))
                           : Result<void>(file.error());
     if (!instant.result) break;
@@ -160,7 +161,7 @@ Result<CreateReport> Snapshotter::make(const CreateOptions& options) {
   Result<Keeper::Files> files = keeper_.begin(options.tag, parent);
   if (!files) return files.error();
   const bool may_be_incremental = files->layers_below != 0;
-  Result<std::vector<UniqueFd>> overlays = make_overlays();
+  Result<std::vector<Keeper::Overlay>> overlays = make_overlays();
   if (!overlays) {
     keeper_.abort();
     return overlays.error();
@@ -168,7 +169,7 @@ Result<CreateReport> Snapshotter::make(const CreateOptions& options) {
   {
     std::unique_lock lock(mutex_);
     taken_ = false;
-    const auto shared = std::make_shared<std::vector<UniqueFd>>(*std::move(overlays));
+    const auto shared = std::make_shared<std::vector<Keeper::Overlay>>(*std::move(overlays));
     machine_.while_stopped([this, may_be_incremental, shared] { take(may_be_incremental, std::move(*shared)); });
     changed_.wait(lock, [this] { return taken_ || ended_; });
     if (!taken_) {

@@ -61,8 +61,8 @@ class Snapshotter {
   Result<CreateReport> make(const CreateOptions& options);
   Result<CreateReport> write(const CreateOptions& options, const Keeper::Files& files);
   /// At the instant, in the machine's owner's thread.
-  void take(bool may_be_incremental, std::vector<UniqueFd> overlays);
-  Result<std::vector<UniqueFd>> make_overlays();
+  void take(bool may_be_incremental, std::vector<Keeper::Overlay> overlays);
+  Result<std::vector<Keeper::Overlay>> make_overlays();
   std::vector<storage::Disk*> written_disks();
 
   machine::Machine& machine_;

@@ -64,8 +64,8 @@ Result<std::unique_ptr<HostFile>> HostFile::open(const std::string& path, const 
   return adopt(std::move(fd), path, options);
 }
 
-Result<std::unique_ptr<HostFile>> HostFile::adopt(UniqueFd fd, const std::string& path,
-                                                  const HostFileOptions& options) {
+Result<std::unique_ptr<HostFile>> HostFile::adopt(UniqueFd fd, const std::string& path, const HostFileOptions& options,
+                                                  UniqueFd direct) {
   std::unique_ptr<HostFile> file(new HostFile);
   file->path_ = path;
   file->read_only_ = options.read_only;
@@ -75,7 +75,11 @@ Result<std::unique_ptr<HostFile>> HostFile::adopt(UniqueFd fd, const std::string
   if (options.lock) {
     if (auto locked = lock_image(file->fd_.get(), path, options.read_only); !locked) return locked.error();
   }
-  if (options.cache == CacheMode::None) file->open_direct();
+  if (direct.valid()) {
+    file->use_direct(std::move(direct));
+  } else if (options.cache == CacheMode::None) {
+    file->open_direct();
+  }
   return file;
 }
 
@@ -103,7 +107,11 @@ void HostFile::open_direct() {
   // Through /proc, so that it is the same file whatever happened to the name. A file system without O_DIRECT (tmpfs
   // once) is served through the cache.
   const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());
-  direct_ = UniqueFd(::open(self.c_str(), (read_only_ ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC));
+  use_direct(UniqueFd(::open(self.c_str(), (read_only_ ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC)));
+}
+
+void HostFile::use_direct(UniqueFd direct) {
+  direct_ = std::move(direct);
   alignment_ = kDirectAlignment;
   int sector = 0;
   if (block_device_ && ::ioctl(fd_.get(), BLKSSZGET, &sector) == 0 && sector > 0) {

@@ -25,7 +25,9 @@ class HostFile final : public File {
  public:
   static Result<std::unique_ptr<HostFile>> open(const std::string& path, const HostFileOptions& options);
   /// A file that somebody else opened, for a process that may not open any; `create` has no meaning.
-  static Result<std::unique_ptr<HostFile>> adopt(UniqueFd fd, const std::string& path, const HostFileOptions& options);
+  /// `direct`: the same file under O_DIRECT, if there is to be no cache; without it, it is served through the cache.
+  static Result<std::unique_ptr<HostFile>> adopt(UniqueFd fd, const std::string& path, const HostFileOptions& options,
+                                                 UniqueFd direct = UniqueFd());
 
   const std::string& name() const override { return path_; }
   std::uint64_t size() const override;
@@ -49,6 +51,7 @@ class HostFile final : public File {
   HostFile() = default;
   Result<void> identify();
   void open_direct();
+  void use_direct(UniqueFd direct);
 
   std::string path_;
   UniqueFd fd_;

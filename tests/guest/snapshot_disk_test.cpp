@@ -1,6 +1,7 @@
 // Machines with disks that are saved while they write them, and go on elsewhere. DOPPEL_SNAPSHOT_ROUNDS says how often,
 // if not four times.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -119,6 +120,42 @@ TEST_F(SnapshotsWithDisks, ClonesAndCommandsWriteDisksOfTheirOwn) {
   ok({"snapshot", "create", "web-1", "own"});
   ok({"snapshot", "delete", "web", "ready"});
   EXPECT_EQ(run_doppel({"run", "--from", "web-1:own", "-c", "cat /a/name"}).output, "web-1\n");
+}
+
+TEST_F(SnapshotsWithDisks, ADiskThatGoesPastTheHostsCacheGoesOnPastIt) {
+  const auto opened_past_cache = [this](const std::string& directory) {
+    const auto machines = nlohmann::json::parse(ok({"ps", "--json"}));
+    const std::string process = "/proc/" + std::to_string(machines.at(0).at("pid").get<pid_t>());
+    unsigned number = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(process + "/fd")) {
+      std::error_code gone;
+      if (!std::filesystem::read_symlink(entry.path(), gone).string().starts_with(directory)) continue;
+      std::ifstream info(process + "/fdinfo/" + entry.path().filename().string());
+      std::string word;
+      while (info >> word && word != "flags:") {
+      }
+      unsigned flags = 0;
+      if (info >> std::oct >> flags && (flags & O_DIRECT) != 0) ++number;
+    }
+    return number;
+  };
+  start("web", {"--memory", "128M", "--disk", file_ + ",cache=none"});
+  if (opened_past_cache(file_) == 0) GTEST_SKIP() << "this file system has no O_DIRECT";
+  const std::string layers = directory_ / "XDG_STATE_HOME/doppel/snapshots/.disks";
+  EXPECT_EQ(opened_past_cache(layers), 0U);
+  ok({"snapshot", "create", "web", "one"});
+  EXPECT_EQ(opened_past_cache(layers), 1U);
+  guest("web",
+        "mke2fs -q /dev/vda >/dev/null 2>&1; mkdir /a; mount /dev/vda /a; seq 1 30000 >/tmp/f; cp /tmp/f /a/f; "
+        "sync; echo 1 >/proc/sys/vm/drop_caches; cmp /tmp/f /a/f");
+  ok({"snapshot", "create", "web", "two"});
+  EXPECT_EQ(opened_past_cache(layers), 2U) << "what lies below is read past it as well";
+  guest("web", "cp /tmp/f /a/g; sync; echo 1 >/proc/sys/vm/drop_caches; cmp /tmp/f /a/f; cmp /tmp/f /a/g");
+  ok({"snapshot", "restore", "web", "two"});
+  EXPECT_GT(opened_past_cache(layers), 0U);
+  guest("web", "echo 1 >/proc/sys/vm/drop_caches; cmp /tmp/f /a/f; [ ! -e /a/g ]");
+  ok({"kill", "web"});
+  check_images();
 }
 
 TEST_F(SnapshotsWithDisks, AnotherHostHasTheDisksFromTheArchive) {
