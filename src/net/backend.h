@@ -5,6 +5,8 @@
 #include <mutex>
 #include <span>
 
+#include "net/tcp_connections.h"
+
 /// What a network device is plugged into.
 namespace doppel::net {
 
@@ -63,6 +65,11 @@ class Backend {
   virtual void sent_all() = 0;
   /// The receiver has room again.
   virtual void resume_receiving() = 0;
+
+  /// The guest's connections that end with this backend.
+  virtual TcpConnections connections() { return {}; }
+  /// The guest comes from a backend that is no more, with these: it is to learn soon that they are cut.
+  virtual void cut(const TcpConnections&) {}
 };
 
 }  // namespace doppel::net

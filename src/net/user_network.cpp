@@ -5,13 +5,18 @@
 #include <poll.h>
 #include <slirp/libslirp.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <fstream>
+#include <sstream>
 #include <string_view>
 
 #include "base/log.h"
@@ -42,6 +47,7 @@ std::optional<std::uint16_t> parse_port(std::string_view text) {
 
 /// libslirp's own forwarder of name queries.
 constexpr const char* kForwarder = "10.0.2.3";
+constexpr const char* kGateway = "10.0.2.2";
 
 /// The name server of the guest: one of the host's that the guest can reach itself, because libslirp's own forwarder
 /// reads /etc/resolv.conf again and again, which a machine in its jail cannot. A local resolver's file of its upstreams
@@ -58,6 +64,74 @@ in_addr name_server() {
     }
   }
   return ipv4(kForwarder);
+}
+
+/// One that libslirp has of the guest's, with its socket on the host.
+struct Translated {
+  TcpConnection connection;
+  int fd = -1;
+  std::string state;
+};
+
+TcpConnection::Address bytes_of(const in_addr& address) {
+  TcpConnection::Address bytes{};
+  std::memcpy(bytes.data(), &address, bytes.size());
+  return bytes;
+}
+
+/// A connection that came in through a published port: libslirp names its end on the host, and not who is at the other.
+bool read_peer(int fd, TcpConnection& connection) {
+  sockaddr_in peer{};
+  socklen_t size = sizeof peer;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0 || peer.sin_family != AF_INET) return false;
+  constexpr std::uint8_t kLoopback = 127;
+  connection.peer = bytes_of(peer.sin_addr);
+  if (connection.peer[0] == kLoopback || connection.peer == TcpConnection::Address{}) {
+    connection.peer = bytes_of(ipv4(kGateway));
+  }
+  connection.peer_port = ntohs(peer.sin_port);
+  return true;
+}
+
+bool is_local_end(int fd, const in_addr& address, std::uint16_t port) {
+  sockaddr_in local{};
+  socklen_t size = sizeof local;
+  return ::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &size) == 0 && local.sin_family == AF_INET &&
+         local.sin_port == htons(port) && local.sin_addr.s_addr == address.s_addr;
+}
+
+/// From libslirp's report, for it has no other way to ask: "TCP[STATE] FD SOURCE PORT DESTINATION PORT …".
+std::vector<Translated> translated_by(Slirp* slirp) {
+  const std::unique_ptr<char, void (*)(void*)> report(slirp_connection_info(slirp), std::free);
+  std::vector<Translated> all;
+  std::istringstream lines(report.get());
+  for (std::string line; std::getline(lines, line);) {
+    std::array<char, 32> state{};
+    std::array<char, 32> source{};
+    std::array<char, 32> destination{};
+    Translated each;
+    std::uint16_t source_port = 0;
+    std::uint16_t destination_port = 0;
+    if (std::sscanf(line.c_str(), " TCP[%31[^]]] %d %31s %hu %31s %hu", state.data(), &each.fd, source.data(),
+                    &source_port, destination.data(), &destination_port) != 6) {
+      continue;
+    }
+    each.state = state.data();
+    in_addr from{};
+    in_addr to{};
+    if (each.state == "HOST_FORWARD" || inet_pton(AF_INET, source.data(), &from) != 1 ||
+        inet_pton(AF_INET, destination.data(), &to) != 1) {
+      continue;
+    }
+    if (is_local_end(each.fd, from, source_port)) {
+      each.connection = {bytes_of(to), destination_port, {}, 0};
+      if (!read_peer(each.fd, each.connection)) continue;
+    } else {
+      each.connection = {bytes_of(from), source_port, bytes_of(to), destination_port};
+    }
+    all.push_back(std::move(each));
+  }
+  return all;
 }
 
 /// libslirp's event bits are poll(2)'s in another order.
@@ -147,7 +221,7 @@ Result<std::unique_ptr<UserNetwork>> UserNetwork::create(const UserNetworkConfig
   slirp.in_enabled = true;
   slirp.vnetwork = ipv4("10.0.2.0");
   slirp.vnetmask = ipv4("255.255.255.0");
-  slirp.vhost = ipv4("10.0.2.2");
+  slirp.vhost = ipv4(kGateway);
   slirp.vdhcp_start = ipv4("10.0.2.15");
   slirp.vnameserver = name_server();
   slirp.vhostname = config.host_name.empty() ? nullptr : config.host_name.c_str();
@@ -189,7 +263,9 @@ UserNetwork::~UserNetwork() {
     for (const auto& [fd, socket] : sockets_) reactor_.forget(fd);
   }
   reactor_.synchronize();
-  if (slirp_ != nullptr) slirp_cleanup(slirp_);
+  if (slirp_ == nullptr) return;
+  reset_peers();
+  slirp_cleanup(slirp_);
 }
 
 void UserNetwork::attach(Receiver& receiver, std::mutex& lock) {
@@ -206,6 +282,7 @@ std::uint16_t UserNetwork::mtu() const {
 
 void UserNetwork::send(const FrameHeader& header, std::span<std::byte> frame) {
   if (frame.size() < kEthernetHeader) return;
+  std::memcpy(card_.data(), &frame[card_.size()], card_.size());
   if ((header.flags & FrameHeader::kNeedsChecksum) != 0 && !complete_checksum(header, frame)) return;
   slirp_input(slirp_, reinterpret_cast<const std::uint8_t*>(frame.data()), static_cast<int>(frame.size()));
 }
@@ -221,11 +298,52 @@ void UserNetwork::deliver(std::span<const std::byte> frame) {
 }
 
 void UserNetwork::resume_receiving() {
+  if (!asked_) ask_for_cut_connections();
   FrameHeader header;
   header.flags = FrameHeader::kDataValid;
   const bool was_blocked = blocked();
   while (blocked() && receiver_->receive(header, waiting_.front())) waiting_.pop_front();
   if (was_blocked && !blocked()) update_watches();
+}
+
+TcpConnections UserNetwork::connections() {
+  TcpConnections result{card_, {}};
+  for (const Translated& each : translated_by(slirp_)) result.open.push_back(each.connection);
+  // The guest may not have understood yet.
+  constexpr std::chrono::seconds kTimeToUnderstand{5};
+  if (!asked_ || std::chrono::steady_clock::now() < asked_at_ + kTimeToUnderstand) {
+    if (result.open.empty()) result.card = cut_.card;
+    result.open.insert(result.open.end(), cut_.open.begin(), cut_.open.end());
+  }
+  if (result.open.size() > TcpConnections::kMost) result.open.resize(TcpConnections::kMost);
+  return result;
+}
+
+void UserNetwork::cut(const TcpConnections& connections) {
+  cut_ = connections;
+  asked_ = false;
+}
+
+/// Once the guest runs. What it answers, libslirp resets, which has no such connections.
+void UserNetwork::ask_for_cut_connections() {
+  asked_ = true;
+  asked_at_ = std::chrono::steady_clock::now();
+  for (const TcpConnection& connection : cut_.open) {
+    // Otherwise libslirp first asks where the guest is, and may give the reset up before it looks for an answer.
+    const std::vector<std::byte> known = announcement(connection, cut_.card);
+    slirp_input(slirp_, reinterpret_cast<const std::uint8_t*>(known.data()), static_cast<int>(known.size()));
+    for (std::vector<std::byte>& frame : questions(connection, cut_.card)) waiting_.push_back(std::move(frame));
+  }
+}
+
+/// Whoever waits for more from the guest shall not take the machine's end for the end of what the guest had to say.
+void UserNetwork::reset_peers() {
+  const linger at_once{1, 0};
+  for (const Translated& each : translated_by(slirp_)) {
+    const bool guest_has_ended =
+        each.state == "CLOSE_WAIT" || each.state == "LAST_ACK" || each.state == "CLOSING" || each.state == "TIME_WAIT";
+    if (!guest_has_ended) ::setsockopt(each.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  }
 }
 
 void UserNetwork::on_ready() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -52,12 +53,16 @@ class UserNetwork : public Backend {
   void send(const FrameHeader& header, std::span<std::byte> frame) override;
   void sent_all() override { update_watches(); }
   void resume_receiving() override;
+  TcpConnections connections() override;
+  void cut(const TcpConnections& connections) override;
 
  private:
   UserNetwork(Reactor& reactor, UniqueFd timer);
   Result<void> publish(const PublishedPort& port);
   void deliver(std::span<const std::byte> frame);
   bool blocked() const { return !waiting_.empty(); }
+  void ask_for_cut_connections();
+  void reset_peers();
   /// In the reactor's thread.
   void on_ready();
   void poll_sockets();
@@ -78,6 +83,10 @@ class UserNetwork : public Backend {
   std::deque<std::vector<std::byte>> waiting_;  ///< frames for which the guest had no room
   bool delivered_ = false;
   bool closing_ = false;
+  std::array<std::uint8_t, 6> card_{};  ///< where the guest's last frame came from
+  TcpConnections cut_;
+  bool asked_ = true;  ///< of those that are cut
+  std::chrono::steady_clock::time_point asked_at_;
 };
 
 }  // namespace doppel::net

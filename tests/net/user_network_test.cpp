@@ -90,6 +90,34 @@ TEST_F(UserNetworkTest, KeepsFramesUntilThereIsRoom) {
   EXPECT_EQ(wire.frames.size(), 1u);
 }
 
+/// A frame of the guest's: a segment without options, from port 40000 to port 80 of the gateway.
+std::vector<std::byte> answer_of_guest() {
+  const TcpConnection backwards{{10, 0, 2, 2}, 80, {10, 0, 2, 15}, 40000};
+  return questions(backwards, {0x52, 0x55, 10, 0, 2, 2})[0];
+}
+
+TEST_F(UserNetworkTest, ConnectionsThatWereCutAreAskedForOnceTheGuestRunsAndReset) {
+  const auto network = std::move(UserNetwork::create({}, *reactor)).value();
+  network->attach(wire, lock);
+  const std::lock_guard guard(lock);
+  const TcpConnections cut{{2, 0, 0, 0, 0, 1}, {{{10, 0, 2, 15}, 40000, {10, 0, 2, 2}, 80}}};
+  network->cut(cut);
+  EXPECT_TRUE(wire.frames.empty()) << "it does not run yet";
+  EXPECT_EQ(network->connections().open, cut.open) << "saved again, it has not learned of it yet";
+  network->resume_receiving();
+  ASSERT_EQ(wire.frames.size(), 2U);
+  EXPECT_EQ(wire.frames[0], questions(cut.open[0], cut.card)[0]);
+  EXPECT_EQ(network->connections().open, cut.open) << "nor has it answered";
+  auto answer = answer_of_guest();
+  network->send({}, answer);
+  network->sent_all();
+  ASSERT_EQ(wire.frames.size(), 3U) << "without a look-up of the guest's address first";
+  constexpr std::byte kReset{0x04};
+  EXPECT_EQ(wire.frames[2][47] & kReset, kReset);
+  network->resume_receiving();
+  EXPECT_EQ(wire.frames.size(), 3U) << "it is asked once";
+}
+
 TEST_F(UserNetworkTest, APortThatIsTakenIsAnError) {
   const UniqueFd taken(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};

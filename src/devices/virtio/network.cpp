@@ -48,6 +48,19 @@ Network::Network(std::string name, const MacAddress& mac, std::unique_ptr<net::B
 
 Network::~Network() = default;
 
+void Network::describe_device(state::Visitor& v) {
+  net::TcpConnections connections;
+  if (!v.is_loading()) {
+    const std::lock_guard guard(lock());
+    connections = backend_->connections();
+  }
+  v.field(50, "connections", connections);
+  v.on_loaded([this, connections] {
+    const std::lock_guard guard(lock());
+    backend_->cut(connections);
+  });
+}
+
 void Network::on_driver_ok() {
   if (!backend_->receives_offloads()) return;
   backend_->set_receive_offloads({.checksum = has_feature(kGuestChecksum),

@@ -26,6 +26,7 @@ class Network : public Device, private net::Receiver {
   void on_driver_ok() override;
   void on_notify(unsigned queue) override;
   std::span<const std::uint8_t> device_config() override { return config_; }
+  void describe_device(state::Visitor& v) override;
 
  private:
   bool receive(const net::FrameHeader& header, std::span<const std::byte> frame) override;

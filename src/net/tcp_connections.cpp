@@ -1,0 +1,112 @@
+#include "net/tcp_connections.h"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <span>
+
+#include "base/bits.h"
+#include "net/backend.h"
+#include "net/checksum.h"
+
+namespace doppel::net {
+namespace {
+
+constexpr std::size_t kConnectionBytes = 12;
+constexpr std::size_t kEthernetHeader = 14, kIpHeader = 20, kTcpHeader = 20;
+
+template <std::size_t N>
+std::byte* put(std::byte* at, const std::array<std::uint8_t, N>& bytes) {
+  return std::ranges::transform(bytes, at, [](std::uint8_t byte) { return std::byte{byte}; }).out;
+}
+void put16(std::byte* at, std::uint32_t value) {
+  at[0] = static_cast<std::byte>(value >> 8);
+  at[1] = static_cast<std::byte>(value);
+}
+
+/// Of big-endian words, not inverted (RFC 1071).
+std::uint32_t sum_of(std::span<const std::byte> words) {
+  std::uint32_t sum = 0;
+  for (std::size_t i = 0; i + 1 < words.size(); i += 2) {
+    sum += std::to_integer<std::uint32_t>(words[i]) << 8 | std::to_integer<std::uint32_t>(words[i + 1]);
+  }
+  while (sum >> 16 != 0) sum = (sum & 0xFFFF) + (sum >> 16);
+  return sum;
+}
+
+}  // namespace
+
+void TcpConnections::describe(state::Visitor& v) {
+  v.field(1, "card", card);
+  std::vector<std::byte> list(open.size() * kConnectionBytes);
+  std::byte* to = list.data();
+  for (const TcpConnection& each : open) {
+    to = put(put(to, each.guest), each.peer);
+    store_le(to, each.guest_port);
+    store_le(to + 2, each.peer_port);
+    to += 4;
+  }
+  v.field(2, "open", list);
+  if (!v.is_loading()) return;
+  const bool fits = list.size() % kConnectionBytes == 0 && list.size() / kConnectionBytes <= kMost;
+  v.require(fits, "a list of connections has a length that cannot be");
+  open.clear();
+  if (!fits) return;
+  for (const std::byte* from = list.data(); from != list.data() + list.size(); from += kConnectionBytes) {
+    TcpConnection connection;
+    const auto byte_at = [from](std::size_t i) { return std::to_integer<std::uint8_t>(from[i]); };
+    for (std::size_t i = 0; i < connection.guest.size(); ++i) {
+      connection.guest[i] = byte_at(i);
+      connection.peer[i] = byte_at(i + connection.guest.size());
+    }
+    connection.guest_port = load_le<std::uint16_t>(from + 8);
+    connection.peer_port = load_le<std::uint16_t>(from + 10);
+    open.push_back(connection);
+  }
+}
+
+std::array<std::vector<std::byte>, 2> questions(const TcpConnection& connection,
+                                                const std::array<std::uint8_t, 6>& card) {
+  // libslirp's own, from its address 10.0.2.2.
+  constexpr std::array<std::uint8_t, 6> kGateway{0x52, 0x55, 10, 0, 2, 2};
+  constexpr std::array<std::uint8_t, 12> kIpStart{0x45,        0, 0, kIpHeader + kTcpHeader, 0, 0, 0, 0, 64,
+                                                  IPPROTO_TCP, 0, 0};
+  std::vector<std::byte> frame(kEthernetHeader + kIpHeader + kTcpHeader);
+  put(put(frame.data(), card), kGateway);
+  put16(&frame[12], 0x0800);
+  std::byte* const ip = &frame[kEthernetHeader];
+  put(put(put(ip, kIpStart), connection.peer), connection.guest);
+  put16(ip + 10, ~sum_of({ip, kIpHeader}));
+  std::byte* const tcp = ip + kIpHeader;
+  put16(tcp, connection.peer_port);
+  put16(tcp + 2, connection.guest_port);
+  constexpr std::byte kFiveWords{5 << 4}, kAck{0x10};
+  tcp[12] = kFiveWords;
+  tcp[13] = kAck;
+  // The pseudo header's part of the sum; complete_checksum() does the rest.
+  constexpr std::size_t kChecksum = 16;
+  std::uint32_t sum = sum_of({ip + 12, 8}) + IPPROTO_TCP + kTcpHeader;
+  sum = (sum & 0xFFFF) + (sum >> 16);
+  put16(tcp + kChecksum, sum);
+  FrameHeader header;
+  header.checksum_start = kEthernetHeader + kIpHeader;
+  header.checksum_offset = kChecksum;
+  // No window is so large as to hold both.
+  std::array<std::vector<std::byte>, 2> both{frame, frame};
+  both[1][kEthernetHeader + kIpHeader + 4] = std::byte{0x80};
+  for (std::vector<std::byte>& each : both) complete_checksum(header, each);
+  return both;
+}
+
+std::vector<std::byte> announcement(const TcpConnection& connection, const std::array<std::uint8_t, 6>& card) {
+  constexpr std::array<std::uint8_t, 6> kEverybody{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF};
+  // Type; Ethernet and IPv4, the lengths of their addresses, request.
+  constexpr std::array<std::uint8_t, 10> kRequest{8, 6, 0, 1, 8, 0, 6, 4, 0, 1};
+  constexpr std::size_t kShortestFrame = 60;
+  std::vector<std::byte> frame(kShortestFrame);
+  std::byte* const from = put(put(put(frame.data(), kEverybody), card), kRequest);
+  put(put(put(put(from, card), connection.guest), kEverybody), connection.guest);
+  return frame;
+}
+
+}  // namespace doppel::net
