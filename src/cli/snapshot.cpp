@@ -41,6 +41,8 @@ std::shared_ptr<void> add_snapshot_commands(CLI::App& app, std::function<int()>&
   create->add_flag("--full", options->full, "write all memory, not only what has changed since the last snapshot");
   create->add_flag("--compress", options->compress,
                    "keep its memory compressed (zstd); who goes on from it unpacks it first");
+  create->add_flag("--warm", options->warm,
+                   "have a machine wait at it for doppel run --from -c, as doppel snapshot warm does");
   create->add_flag("--json", options->json, "print what it cost as JSON");
   create->add_flag("-q,--quiet", options->quiet, "print nothing");
 

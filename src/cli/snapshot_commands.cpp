@@ -157,6 +157,10 @@ int snapshot_create(const SnapshotOptions& options) {
   if (options.compress) {
     if (const Result<void> packed = compress(vm->name, *tag, options.quiet); !packed) return fail(packed.error());
   }
+  if (options.warm) {
+    const int warmed = warm_machines({.machine = vm->name, .tag = *tag, .quiet = true});
+    if (warmed != exit_status::kSuccess) return warmed;
+  }
   if (options.json) {
     fmt::print("{}\n", report.dump(2));
   } else if (!options.quiet) {

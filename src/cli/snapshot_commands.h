@@ -17,6 +17,7 @@ struct SnapshotOptions {
   bool refill = false;
   bool full = false;
   bool compress = false;
+  bool warm = false;
   bool json = false;
   bool quiet = false;
 };

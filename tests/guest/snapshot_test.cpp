@@ -195,8 +195,11 @@ TEST_F(Snapshots, WarmMachinesServeACommandEach) {
     EXPECT_TRUE(random.insert(result.output).second);
   }
   ok({"snapshot", "warm", "web", "ready", "-n", "0"});
+  EXPECT_EQ(ok({"ps", "-q"}), "web\n");
+  EXPECT_EQ(ok({"snapshot", "create", "web", "again", "--warm"}), "web:again\n");
+  EXPECT_EQ(std::ranges::count(ok({"ps", "-q"}), '\n'), 2) << "one waits at it from the beginning";
   ok({"snapshot", "warm", "web", "ready", "-n", "1"});
-  ok({"snapshot", "delete", "web", "ready"});
+  ok({"snapshot", "delete", "web", "ready", "again"});
   // What took the place of the last ones may be on its way still.
   for (int i = 0; i < 1000 && ok({"ps", "-q"}) != "web\n"; ++i) ::usleep(10000);
   EXPECT_EQ(ok({"ps", "-q"}), "web\n");
