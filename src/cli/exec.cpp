@@ -28,6 +28,8 @@ namespace doppel::cli {
 namespace {
 
 constexpr int kCannotStart = 127;
+/// After this, the user is told what is being waited for.
+constexpr std::chrono::seconds kSilence{5};
 
 /// One command in the guest. What it prints is taken by a thread of its own, so that neither direction waits for the
 /// other.
@@ -144,7 +146,13 @@ int exec_in_guest(const ExecOptions& options) {
   if (!options.renewal && is_paused(*vm)) {
     complain(fmt::format("{0} is paused and answers when it goes on: doppel resume {0}", vm->name));
   }
-  Result<UniqueFd> agent = connect_agent(*vm, options.patience);
+  Result<UniqueFd> agent = connect_agent(*vm, std::min(options.patience, kSilence));
+  if (!agent && options.patience > kSilence && !control::wait_for_end(*vm, 0)) {
+    if (options.tells_of_waiting)
+      complain(fmt::format("{}: no agent answers yet; waiting for the guest, {} s at most", vm->name,
+                           (options.patience - kSilence).count()));
+    agent = connect_agent(*vm, options.patience - kSilence);
+  }
   if (!agent) return fail(agent.error());
   if (options.renewal && !(send_renewal(agent->get(), *options.renewal) && receive_renewed(agent->get()))) {
     agent = connect_agent(*vm, options.patience);

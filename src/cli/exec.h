@@ -15,7 +15,8 @@ struct ExecOptions {
   bool interactive = false;  ///< standard input goes to the command
   bool terminal = false;     ///< the command gets a terminal, of the size of ours
   /// How long to wait for the guest's agent.
-  std::chrono::seconds patience{20};
+  std::chrono::seconds patience{60};
+  bool tells_of_waiting = true;
   /// What the guest is told first, where it goes on from a snapshot.
   std::optional<Renewal> renewal{};
 };

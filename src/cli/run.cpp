@@ -403,7 +403,8 @@ int run_command(const ImageRun& image, const std::string& command, machine::Mach
   const int status = exec_in_guest({.name = machine.name,
                                     .command = {"sh", "-c", kWhenReady, "sh", command},
                                     .interactive = true,
-                                    .patience = kBootPatience});
+                                    .patience = kBootPatience,
+                                    .tells_of_waiting = false});
   if (control::wait_for_end(*vm, 0)) return status == exit_status::kHostFailure ? exit_status::kNoCommandEnd : status;
   // What was written to a disk that nobody keeps need not be complete.
   const bool stopped = image.keeps && power_off_by_agent(*vm) && control::wait_for_end(*vm, kStopPatienceMs);
