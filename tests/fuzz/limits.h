@@ -25,7 +25,11 @@ inline void empty_directory(const std::string& path) {
   std::error_code ignored;
   fs::permissions(path, fs::perms::owner_all, ignored);
   for (fs::recursive_directory_iterator it(path, ignored), end; !ignored && it != end; it.increment(ignored)) {
-    if (it->is_directory() && !it->is_symlink()) fs::permissions(it->path(), fs::perms::owner_all, ignored);
+    // Not is_directory(), which follows links and throws where one leads to itself.
+    std::error_code gone;
+    if (it->symlink_status(gone).type() == fs::file_type::directory) {
+      fs::permissions(it->path(), fs::perms::owner_all, gone);
+    }
   }
   for (const auto& entry : fs::directory_iterator(path, ignored)) fs::remove_all(entry.path(), ignored);
 }
