@@ -1,5 +1,7 @@
 #include "engine/direct/executor.h"
 
+#include <x86intrin.h>
+
 #include <algorithm>
 #include <bit>
 #include <nlohmann/json.hpp>
@@ -22,6 +24,10 @@ namespace {
 
 /// What blocks depend on, of interp::Mode's bits and beside them.
 constexpr std::uint32_t kNumericError = 1 << 12;
+
+constexpr unsigned kLargeShift = 21;
+constexpr std::uint64_t kLargePage = std::uint64_t{1} << kLargeShift;
+constexpr std::size_t kMostLarge = 4096;
 
 std::uint64_t page_offset(LinearAddress address) {
   return address & (memory::kPageSize - 1);
@@ -73,11 +79,24 @@ std::uint32_t Executor::code_mode() const {
 // --- Told by others ---
 
 void Executor::flushed_page(LinearAddress address) {
-  // Of a large page, all pieces.
-  if (any_large_) return flushed_non_global();
-  const LinearAddress page = x86::Tlb::page_of(address);
-  map_.drop(page);
-  pages_.flushed_page(page);
+  if (any_huge_) return flushed_non_global();
+  const bool large = large_.contains(align_down(address, kLargePage));
+  const std::uint64_t bytes = large ? kLargePage : memory::kPageSize;
+  const LinearAddress first = align_down(address, bytes);
+  map_.drop(first, bytes);
+  for (LinearAddress page = first; page != first + bytes; page += memory::kPageSize) pages_.flushed_page(page);
+}
+
+/// A page of the guest's that this address is in has been met.
+void Executor::note_size(LinearAddress address, unsigned page_shift) {
+  if (page_shift == memory::kPageShift) return;
+  if (large_.size() == kMostLarge) {
+    map_.drop_all();
+    pages_.withdraw_all();
+    large_.clear();
+  }
+  large_.insert(align_down(address, kLargePage));
+  any_huge_ = any_huge_ || page_shift > kLargeShift;
 }
 
 void Executor::drop_code(memory::GuestPhysical page) {
@@ -112,7 +131,6 @@ Executor::Next Executor::run(Mode mode) {
   const std::byte* code = code_at(cpu_.state.rip);
   while (code != nullptr && pass_turn(code)) code = handed_back();
   take_state(process_->shared(), cpu_.state);
-  stats_.hand_overs += spent_.count;
   spent_.time = Preference::Clock::now() - begun;
   preference_.ran(space_, std::exchange(spent_, {}));
   return next_;
@@ -127,7 +145,6 @@ void Executor::prepare() {
   if (another) ++stats_.spaces;
   if (another || flushed == Flushed::All) {
     map_.drop_all();
-    any_large_ = false;
   } else {
     map_.revalidate([this](LinearAddress linear, std::uint64_t memory_page, bool writable) {
       memory::GuestPhysical page = 0;
@@ -149,13 +166,23 @@ bool Executor::pass_turn(const std::byte* code) {
     return false;
   }
   settle_xsave(process_->shared().xsave);
-  ++spent_.count;
+  ++stats_.hand_overs;
   const Preference::Clock::time_point begun = Preference::Clock::now();
+  const std::uint64_t first = __rdtsc();
   const Result<void> ran = process_->run(code);
-  spent_.turns += Preference::Clock::now() - begun;
+  spent_.computed += share(Preference::Clock::now() - begun, __rdtsc() - first);
   attention.set_kicker(nullptr);
   if (!ran) lose(ran.error().message);
   return !lost_;
+}
+
+/// What of a turn, that has taken so many cycles, was not spent on passing it.
+Preference::Clock::duration Executor::share(Preference::Clock::duration turn, std::uint64_t cycles) const {
+  const Shared& shared = process_->shared();
+  // The guest may have written there whatever it likes.
+  const std::uint64_t inside = shared.ended > shared.began ? std::min(shared.ended - shared.began, cycles) : 0;
+  return std::chrono::duration_cast<Preference::Clock::duration>(
+      turn * (static_cast<double>(inside) / static_cast<double>(std::max(cycles, std::uint64_t{1}))));
 }
 
 /// Where to go on, or null, with `next_`. RIP is always where the guest is.
@@ -277,7 +304,7 @@ bool Executor::map(LinearAddress address, Access access) {
   }
   if (page.host == nullptr || cpu_.mmu.code_modified()) return false;
   if (access == Access::Write && !writers_.may_write(self_, page.physical)) return false;
-  if (page.page_shift != memory::kPageShift) any_large_ = true;
+  note_size(linear, page.page_shift);
   map_around(linear);
   return map_.has(linear, access == Access::Write);
 }
@@ -340,7 +367,7 @@ const std::byte* Executor::code_for(LinearAddress rip) {
   if (!x86::is_canonical(rip)) return nullptr;
   const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(rip, Access::Execute, View::User);
   if (page.fault || page.host == nullptr) return nullptr;
-  if (page.page_shift != memory::kPageShift) any_large_ = true;
+  note_size(rip, page.page_shift);
   const std::uint32_t mode = code_mode();
   pages_.put_in_force(page.physical, mode, x86::Tlb::page_of(rip));
   const std::byte* code = pages_.find(rip);
@@ -433,7 +460,7 @@ const std::byte* Executor::translate_crossing(Translator::Source source) {
   if (!x86::is_canonical(next)) return nullptr;
   const x86::Mmu::EnginePage page = cpu_.mmu.engine_page(next, Access::Execute, View::User);
   if (page.host == nullptr) return nullptr;
-  if (page.page_shift != memory::kPageShift) any_large_ = true;
+  note_size(next, page.page_shift);
   CodePages::Page& known =
       pages_.put_crossing_in_force(source.physical, page.physical, source.mode, x86::Tlb::page_of(source.linear));
   const auto offset = static_cast<std::uint16_t>(page_offset(source.linear));

@@ -5,7 +5,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
-#include <unordered_map>
+#include <unordered_set>
 
 #include "engine/dbt/code_writers.h"
 #include "engine/dbt/jump_table.h"
@@ -60,6 +60,8 @@ class Executor {
   nlohmann::json stats() const;
 
  private:
+  Preference::Clock::duration share(Preference::Clock::duration turn, std::uint64_t cycles) const;
+  void note_size(x86::LinearAddress address, unsigned page_shift);
   std::uint64_t space() const { return align_down(cpu_.state.cr3, memory::kPageSize); }
   bool settled(x86::LinearAddress address, x86::Access access, memory::GuestPhysical& page) const;
   bool ready() const;
@@ -100,7 +102,9 @@ class Executor {
   interp::Mode mode_{};  ///< of the code that runs; jumps_ is for that
   std::uint64_t space_ = ~std::uint64_t{0};
   enum class Flushed : std::uint8_t { Nothing, NonGlobal, All } flushed_ = Flushed::Nothing;
-  bool any_large_ = false;  ///< pages of more than 4 KiB, since map_ was last empty
+  /// Where pages of more than 4 KiB have been met; INVLPG of any address in one ends all of it.
+  std::unordered_set<x86::LinearAddress> large_;
+  bool any_huge_ = false;  ///< pages of 1 GiB
   x86::Fault fault_;
   /// The page that a program has raised #PF for: it will be there when it goes on.
   struct Faulted {

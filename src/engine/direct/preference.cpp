@@ -18,9 +18,9 @@ constexpr auto kLeastBetween = 20us;
 /// … and between two visits of other address spaces.
 constexpr auto kLeastUndisturbed = 8ms;
 constexpr auto kPeriod = 30ms, kLongestPeriod = 200ms;
-/// Direct execution takes a half to a quarter of the time that translated code does, and going over to that costs its
-/// translation: below that share of computing it loses.
-constexpr double kLeastComputed = 0.2;
+/// Direct execution takes a half to a quarter of the time that translated code does, and a page fault about ten times
+/// of it: a compiler computes for less than a third of its time, and still gains.
+constexpr double kLeastComputed = 0.12;
 /// Code is made once, it is to be hoped: that is not counted as long as what has been made paid for it.
 constexpr auto kMostCredit = 1000ms;
 constexpr int kPayment = 2;  ///< so much computing for as much learning
@@ -77,12 +77,11 @@ bool Preference::favours(std::uint64_t space) const {
 void Preference::ran(std::uint64_t space, const Spent& spent, Clock::time_point now) {
   Space& known = entry(space);
   if (when_ != DirectExecution::Auto || known.space != space || !known.direct) return;
-  const Clock::duration computed = spent.turns - static_cast<Clock::duration::rep>(spent.count) * kSwitches;
-  credit_ = std::clamp<Clock::duration>(credit_ + computed / kPayment, Clock::duration::zero(), kMostCredit);
+  credit_ = std::min<Clock::duration>(credit_ + spent.computed / kPayment, kMostCredit);
   const Clock::duration paid = std::min(credit_, spent.learning);
   credit_ -= paid;
   known.time += spent.time - paid;
-  known.computed += computed;
+  known.computed += spent.computed;
   known.rewritten += spent.rewritten;
   const bool rewrites = known.rewritten >= kManyRewrites &&
                         known.time < static_cast<Clock::duration::rep>(known.rewritten) * kLeastBetweenRewrites;

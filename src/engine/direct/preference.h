@@ -33,8 +33,7 @@ class Preference {
   struct Spent {
     Clock::duration time{};      ///< in all
     Clock::duration learning{};  ///< of this, on translating code
-    Clock::duration turns{};     ///< of this, by the process, switches included
-    std::uint64_t count = 0;     ///< of turns
+    Clock::duration computed{};  ///< of this, by the program itself
     unsigned rewritten = 0;      ///< how often a page of the program's code was stored to
   };
   void ran(std::uint64_t space, const Spent& spent, Clock::time_point now = Clock::now());

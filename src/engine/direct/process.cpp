@@ -229,6 +229,7 @@ Result<void> Process::hand_over(const std::byte* entry, std::size_t commands) {
   shared_->command_count = static_cast<std::uint32_t>(commands);
   shared_->entry = reinterpret_cast<std::uint64_t>(entry);
   shared_->reason = Reason::None;
+  shared_->began = shared_->ended = 0;
   const Error ended{fmt::format("the process {} that runs guest programs is no more", pid_)};
   char turn = 0;
   while (::write(to_process_.get(), &turn, 1) != 1) {

@@ -50,6 +50,7 @@ struct Shared {
   std::int32_t command_error;  ///< -errno
   std::uint64_t frame;         ///< ucontext_t of the signal
   std::uint32_t signal;
+  std::uint64_t began, ended;  ///< by the time-stamp counter: when guest code had the processor; 0 if it has not
 
   // The code's own.
   std::array<std::uint64_t, 2> spill;  ///< guest registers that are in use for something else

@@ -41,12 +41,26 @@ void SpaceMap::forget_name(std::uint64_t memory_page, x86::LinearAddress linear)
   }
 }
 
-void SpaceMap::drop(x86::LinearAddress page) {
+bool SpaceMap::forget(x86::LinearAddress page) {
   const auto found = pages_.find(page);
-  if (found == pages_.end()) return;
+  if (found == pages_.end()) return false;
   if (found->second.writable) forget_name(found->second.memory_page, page);
   pages_.erase(found);
-  process_.unmap(page, memory::kPageSize);
+  return true;
+}
+
+void SpaceMap::drop(x86::LinearAddress first, std::uint64_t bytes) {
+  // Nothing but what this map has put there may go.
+  std::uint64_t run = 0;
+  for (x86::LinearAddress page = first; page != first + bytes; page += memory::kPageSize) {
+    if (forget(page)) {
+      run += memory::kPageSize;
+      continue;
+    }
+    if (run != 0) process_.unmap(page - run, run);
+    run = 0;
+  }
+  if (run != 0) process_.unmap(first + bytes - run, run);
 }
 
 void SpaceMap::drop_writes(std::uint64_t memory_page) {

@@ -21,7 +21,7 @@ class SpaceMap {
   bool has(x86::LinearAddress page, bool writable) const;
   /// A run of pages, adjacent in memory too. Replaces what was there.
   void map(x86::LinearAddress first, std::uint64_t pages, std::uint64_t memory_page, bool writable);
-  void drop(x86::LinearAddress page);
+  void drop(x86::LinearAddress first, std::uint64_t bytes);
   /// The right to write to a page of memory, wherever it is mapped.
   void drop_writes(std::uint64_t memory_page);
   void drop_all();
@@ -32,7 +32,7 @@ class SpaceMap {
     for (const auto& [linear, page] : pages_) {
       if (!still(linear, page.memory_page, page.writable)) gone.push_back(linear);
     }
-    for (const x86::LinearAddress linear : gone) drop(linear);
+    for (const x86::LinearAddress linear : gone) drop(linear, memory::kPageSize);
   }
   std::size_t size() const { return pages_.size(); }
 
@@ -41,6 +41,7 @@ class SpaceMap {
     std::uint64_t memory_page;
     bool writable;
   };
+  bool forget(x86::LinearAddress page);
   void forget_name(std::uint64_t memory_page, x86::LinearAddress linear);
 
   Process& process_;

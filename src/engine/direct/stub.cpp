@@ -36,6 +36,14 @@ struct Labels {
   Label wait, entry, entered, exit, kicked, hand_back, handler, restorer, end;
 };
 
+/// Writes the time down; clobbers rax and rdx.
+void emit_stamp(Assembler& a, std::size_t offset) {
+  a.rdtsc();
+  a.shl(host::rdx, 32);
+  a.or_(host::rax, host::rdx);
+  a.mov(gs(offset), host::rax);
+}
+
 /// Waits for its turn, or the monitor's end; makes the system calls that it is asked for, and goes to the guest's code.
 void emit_entry(Assembler& a, const Labels& labels, std::uint64_t base) {
   const Label commands = a.newLabel(), next = a.newLabel(), failed = a.newLabel();
@@ -88,6 +96,7 @@ void emit_entry(Assembler& a, const Labels& labels, std::uint64_t base) {
   a.bind(labels.entry);
   a.cmp(gs(offsetof(Shared, kicked), 4), 0);
   a.jne(labels.kicked);
+  emit_stamp(a, offsetof(Shared, began));
   a.mov(host::eax, kXsaveComponents);
   a.xor_(host::edx, host::edx);
   a.xrstor64(gs(offsetof(Shared, xsave), 0));
@@ -112,6 +121,7 @@ void emit_exit(Assembler& a, const Labels& labels, std::uint64_t base) {
   a.mov(host::eax, kXsaveComponents);
   a.xor_(host::edx, host::edx);
   a.xsave64(gs(offsetof(Shared, xsave), 0));
+  emit_stamp(a, offsetof(Shared, ended));
   a.mov(gs(offsetof(Shared, reason), 4), static_cast<std::uint32_t>(Reason::Exit));
   a.jmp(labels.hand_back);
 
@@ -142,6 +152,7 @@ void emit_handler(Assembler& a, const Labels& labels, std::uint64_t code_end) {
   a.jae(outside);
   a.mov(gs(offsetof(Shared, frame)), host::rdx);
   a.mov(gs(offsetof(Shared, signal), 4), host::edi);
+  emit_stamp(a, offsetof(Shared, ended));
   a.mov(gs(offsetof(Shared, reason), 4), static_cast<std::uint32_t>(Reason::Signal));
   a.jmp(labels.hand_back);
 

@@ -24,12 +24,12 @@ class PreferenceTest : public ::testing::Test {
     }
     return direct;
   }
-  /// Of each millisecond, the process has its turn for `turn`, in `count` turns.
-  void run(std::chrono::milliseconds time, std::chrono::microseconds turn, std::uint64_t count,
-           std::chrono::microseconds learning = 0us, unsigned rewritten = 0) {
+  /// Of each millisecond, the program computes for so long.
+  void run(std::chrono::milliseconds time, std::chrono::microseconds computed, std::chrono::microseconds learning = 0us,
+           unsigned rewritten = 0) {
     for (auto left = time; left > 0ms; left -= 1ms) {
       now += 1ms;
-      preference.ran(kSpace, {1ms, learning, turn, count, rewritten}, now);
+      preference.ran(kSpace, {1ms, learning, computed, rewritten}, now);
     }
   }
 };
@@ -54,7 +54,7 @@ TEST_F(PreferenceTest, WhoSleepsMostOfTheTimeDoesNotCompute) {
 
 TEST_F(PreferenceTest, AProgramThatComputesStaysFavoured) {
   watch(30ms, 0);
-  run(1000ms, 990us, 4);
+  run(1000ms, 970us);
   EXPECT_TRUE(preference.favours(kSpace));
 }
 
@@ -62,29 +62,29 @@ TEST_F(PreferenceTest, OneThatSwitchesAllTheTimeIsBarredForLongerEachTime) {
   auto barred = 0ms;
   for (int round = 0; round < 3; ++round) {
     ASSERT_TRUE(watch(30ms, 0));
-    run(100ms, 900us, 190);
+    run(100ms, 80us);
     EXPECT_FALSE(preference.favours(kSpace));
     auto waited = 0ms;
     while (!watch(1ms, 0)) waited += 1ms;
     EXPECT_GT(waited, barred);
     barred = waited;
-    run(1ms, 1000us, 0);
+    run(1ms, 1000us);
   }
 }
 
 TEST_F(PreferenceTest, CodeMayBeLearntOnceButNotForEver) {
   watch(30ms, 0);
-  run(200ms, 200us, 20, 900us);
+  run(200ms, 100us, 900us);
   EXPECT_TRUE(preference.favours(kSpace));
-  run(200ms, 200us, 20, 900us);
+  run(200ms, 100us, 900us);
   EXPECT_FALSE(preference.favours(kSpace));
 }
 
 TEST_F(PreferenceTest, WhoWritesCodeAllTheTimeIsNotFavouredForLong) {
   watch(30ms, 0);
-  run(100ms, 990us, 1, 0us, 1);
+  run(100ms, 990us, 0us, 1);
   EXPECT_TRUE(preference.favours(kSpace));
-  run(2ms, 990us, 1, 0us, 20);
+  run(2ms, 990us, 0us, 20);
   EXPECT_FALSE(preference.favours(kSpace));
 }
 
@@ -99,7 +99,7 @@ TEST_F(PreferenceTest, OneThatIsNoLongerLeftAloneIsBarred) {
   ASSERT_TRUE(watch(30ms, 0));
   for (int i = 0; i < 30; ++i) {
     preference.ask(kSpace, returns, now);
-    run(4ms, 990us, 1);
+    run(4ms, 990us);
     preference.ask(kOther, returns, now);
   }
   EXPECT_FALSE(preference.favours(kSpace));
