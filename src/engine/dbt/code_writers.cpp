@@ -5,10 +5,7 @@
 
 namespace doppel::engine::dbt {
 
-CodeWriters::CodeWriters(memory::GuestMemory& memory)
-    : memory_(memory),
-      holders_(std::make_unique<std::atomic<std::uint32_t>[]>(memory.size() / memory::kPageSize)),
-      readers_(std::make_unique<std::atomic<std::uint32_t>[]>(memory.size() / memory::kPageSize)) {
+CodeWriters::CodeWriters(memory::GuestMemory& memory) : memory_(memory), pages_(memory.size() / memory::kPageSize) {
   memory.code().set_listener([this](std::uint64_t page) { code_dropped(page); });
 }
 
@@ -65,10 +62,10 @@ std::uint64_t CodeWriters::post(Peer& peer, memory::GuestPhysical page, bool wri
 }
 
 void CodeWriters::protect(Peer& self, memory::GuestPhysical page) {
-  std::atomic<std::uint32_t>& readers = readers_[memory_.page_index(page)];
+  auto& [holders, readers] = page_of(page);
   if ((readers.load(std::memory_order_relaxed) & self.bit_) == 0)
     readers.fetch_or(self.bit_, std::memory_order_acq_rel);
-  const std::uint32_t held = holders(page).load(std::memory_order_seq_cst);
+  const std::uint32_t held = holders.load(std::memory_order_seq_cst);
   if (held == 0) return;
   if ((held & self.bit_) != 0) self.drop_writes(page);
   std::vector<std::pair<Peer*, std::uint64_t>> awaited;
@@ -82,18 +79,18 @@ void CodeWriters::protect(Peer& self, memory::GuestPhysical page) {
     }
   }
   // Last, so that whoever protects the same page meanwhile waits too.
-  holders(page).fetch_and(~held, std::memory_order_seq_cst);
+  holders.fetch_and(~held, std::memory_order_seq_cst);
 }
 
 bool CodeWriters::may_write(Peer& self, memory::GuestPhysical page) {
   // Announced before the marks are looked at; protect() does it the other way round, so one sees the other.
-  holders(page).fetch_or(self.bit_, std::memory_order_seq_cst);
+  page_of(page).holders.fetch_or(self.bit_, std::memory_order_seq_cst);
   return !memory_.code().has_code(memory_.page_index(page));
 }
 
 void CodeWriters::code_dropped(std::uint64_t page_index) {
   // Whoever comes after this exchange finds the generation changed.
-  const std::uint32_t readers = readers_[page_index].exchange(0, std::memory_order_acq_rel);
+  const std::uint32_t readers = pages_[page_index].readers.exchange(0, std::memory_order_acq_rel);
   for (Peer* peer : peers_) {
     if ((readers & peer->bit_) != 0) post(*peer, memory_.page_address(page_index), false);
   }

@@ -2,10 +2,10 @@
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <vector>
 
+#include "base/zeroed_array.h"
 #include "memory/guest_memory.h"
 #include "x86/attention.h"
 
@@ -68,13 +68,17 @@ class CodeWriters {
   void code_dropped(std::uint64_t page_index);
 
  private:
-  std::atomic<std::uint32_t>& holders(memory::GuestPhysical page) { return holders_[memory_.page_index(page)]; }
+  /// Sets of processors, by bit_.
+  struct Page {
+    std::atomic<std::uint32_t> holders;  ///< that may have a write entry for it
+    std::atomic<std::uint32_t> readers;  ///< that may have blocks of it
+  };
+  Page& page_of(memory::GuestPhysical page) { return pages_[memory_.page_index(page)]; }
   std::uint64_t post(Peer& peer, memory::GuestPhysical page, bool writes);
 
   memory::GuestMemory& memory_;
   std::vector<Peer*> peers_;
-  /// Per page of RAM, the processors that may have a write entry for it, and those that may have blocks of it, by bit_.
-  std::unique_ptr<std::atomic<std::uint32_t>[]> holders_, readers_;
+  ZeroedArray<Page> pages_;  ///< of RAM
 };
 
 }  // namespace doppel::engine::dbt
