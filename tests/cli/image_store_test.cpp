@@ -132,7 +132,12 @@ TEST_F(Store, ABrokenDescriptionIsAnErrorThatNamesTheWayOut) {
 TEST_F(Store, AKernelOrAPathIsNoImage) {
   EXPECT_FALSE(*resolve_image(options("")));
   EXPECT_FALSE(*resolve_image(options("./web")));
+  const fs::path before = fs::current_path();
+  fs::current_path(path);
+  std::ofstream("bzImage") << "a kernel";
   EXPECT_FALSE(*resolve_image(options("bzImage")));
+  fs::current_path(before);
+  EXPECT_THAT(resolve_image(options("bzimage")).error().message, HasSubstr("neither an image nor a file bzimage"));
   EXPECT_THAT(resolve_image(options("debian")).error().message, HasSubstr("doppel image build debian"));
 }
 
