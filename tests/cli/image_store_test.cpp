@@ -133,6 +133,7 @@ TEST_F(Store, AKernelOrAPathIsNoImage) {
   EXPECT_FALSE(*resolve_image(options("")));
   EXPECT_FALSE(*resolve_image(options("./web")));
   const fs::path before = fs::current_path();
+  fs::create_directories(path);
   fs::current_path(path);
   std::ofstream("bzImage") << "a kernel";
   EXPECT_FALSE(*resolve_image(options("bzImage")));
