@@ -5,9 +5,7 @@
 #include "base/bits.h"
 
 namespace doppel::net {
-namespace {
 
-/// The one's complement sum of RFC 1071 in the host's byte order, not inverted.
 std::uint16_t ones_sum(std::span<const std::byte> bytes) {
   std::uint64_t sum = 0;
   while (bytes.size() >= 4) {
@@ -20,8 +18,6 @@ std::uint16_t ones_sum(std::span<const std::byte> bytes) {
   while (sum >> 16 != 0) sum = (sum & 0xFFFF) + (sum >> 16);
   return static_cast<std::uint16_t>(sum);
 }
-
-}  // namespace
 
 bool complete_checksum(const FrameHeader& header, std::span<std::byte> frame) {
   const std::size_t start = header.checksum_start;

@@ -3,7 +3,6 @@
 #include <netinet/in.h>
 
 #include <algorithm>
-#include <span>
 
 #include "base/bits.h"
 #include "net/backend.h"
@@ -22,16 +21,6 @@ std::byte* put(std::byte* at, const std::array<std::uint8_t, N>& bytes) {
 void put16(std::byte* at, std::uint32_t value) {
   at[0] = static_cast<std::byte>(value >> 8);
   at[1] = static_cast<std::byte>(value);
-}
-
-/// Of big-endian words, not inverted (RFC 1071).
-std::uint32_t sum_of(std::span<const std::byte> words) {
-  std::uint32_t sum = 0;
-  for (std::size_t i = 0; i + 1 < words.size(); i += 2) {
-    sum += std::to_integer<std::uint32_t>(words[i]) << 8 | std::to_integer<std::uint32_t>(words[i + 1]);
-  }
-  while (sum >> 16 != 0) sum = (sum & 0xFFFF) + (sum >> 16);
-  return sum;
 }
 
 }  // namespace
@@ -76,7 +65,7 @@ std::array<std::vector<std::byte>, 2> questions(const TcpConnection& connection,
   put16(&frame[12], 0x0800);
   std::byte* const ip = &frame[kEthernetHeader];
   put(put(put(ip, kIpStart), connection.peer), connection.guest);
-  put16(ip + 10, ~sum_of({ip, kIpHeader}));
+  store_le(ip + 10, static_cast<std::uint16_t>(~ones_sum({ip, kIpHeader})));
   std::byte* const tcp = ip + kIpHeader;
   put16(tcp, connection.peer_port);
   put16(tcp + 2, connection.guest_port);
@@ -85,9 +74,11 @@ std::array<std::vector<std::byte>, 2> questions(const TcpConnection& connection,
   tcp[13] = kAck;
   // The pseudo header's part of the sum; complete_checksum() does the rest.
   constexpr std::size_t kChecksum = 16;
-  std::uint32_t sum = sum_of({ip + 12, 8}) + IPPROTO_TCP + kTcpHeader;
-  sum = (sum & 0xFFFF) + (sum >> 16);
-  put16(tcp + kChecksum, sum);
+  std::array<std::byte, 12> pseudo{};
+  put(put(pseudo.data(), connection.peer), connection.guest);
+  pseudo[9] = std::byte{IPPROTO_TCP};
+  pseudo[11] = std::byte{kTcpHeader};
+  store_le(tcp + kChecksum, ones_sum(pseudo));
   FrameHeader header;
   header.checksum_start = kEthernetHeader + kIpHeader;
   header.checksum_offset = kChecksum;

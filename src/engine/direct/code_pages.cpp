@@ -95,7 +95,8 @@ CodePages::Page& CodePages::put_crossing_in_force(GuestPhysical instruction, Gue
   if (page.second != second) {
     clear(page);
     page.second = second;
-    by_physical_[second].push_back(&page);
+    std::vector<Page*>& of_second = by_physical_[second];
+    if (std::ranges::find(of_second, &page) == of_second.end()) of_second.push_back(&page);
     Page& whole = page_of(page_address(instruction), mode);
     if (std::ranges::find(whole.crossings, &page) == whole.crossings.end()) whole.crossings.push_back(&page);
   }
@@ -103,14 +104,14 @@ CodePages::Page& CodePages::put_crossing_in_force(GuestPhysical instruction, Gue
   return page;
 }
 
-void CodePages::add(Page& page, Block& block, std::span<const Literal> literals) {
+void CodePages::add(Page& page, Block& block, std::span<const Copier::Literal> literals) {
   const auto place = std::ranges::upper_bound(page.blocks, block.page_offset(), {}, &Block::page_offset);
   page.blocks.insert(place, &block);
   const auto first = static_cast<std::uint16_t>(block.page_offset());
   for (const Block::Mark& mark : block.marks) {
     if (mark.page_offset < first + block.bytes) page.starts.set(mark.page_offset);
   }
-  page.literals.insert(page.literals.end(), literals.begin(), literals.end());
+  for (const Copier::Literal& literal : literals) page.literals.push_back({block.code + literal.at, literal.offset});
 }
 
 void CodePages::add_target(LinearAddress rip) {

@@ -11,6 +11,7 @@
 
 #include "engine/dbt/code_cache.h"
 #include "engine/dbt/jump_table.h"
+#include "engine/direct/copier.h"
 #include "memory/guest_memory.h"
 #include "x86/mmu.h"
 
@@ -75,7 +76,7 @@ class CodePages {
   /// The code in a page for an instruction that begins at this offset, or null.
   static const std::byte* code_at(const Page& page, std::uint16_t offset);
   /// Takes over a new block, with what has to be rewritten when the page moves.
-  static void add(Page& page, dbt::Block& block, std::span<const Literal> literals);
+  static void add(Page& page, dbt::Block& block, std::span<const Copier::Literal> literals);
   /// Lets the jump table lead to the code for this address, whenever that is in force.
   void add_target(x86::LinearAddress rip);
   /// The same for what will be wanted soon, where there is room.

@@ -414,7 +414,6 @@ bool Executor::translate_reachable(CodePages::Page& page, Translator::Source sou
   const std::byte* host = source.bytes.data() - page_offset(source.linear);
   const std::uint32_t first_site = cache.next_site();
   std::vector<CodePages::Target> targets;
-  std::vector<CodePages::Literal> literals;
   wanted_.assign(1, static_cast<std::uint16_t>(page_offset(source.linear)));
   bool any = false;
   while (!wanted_.empty()) {
@@ -435,10 +434,7 @@ bool Executor::translate_reachable(CodePages::Page& page, Translator::Source sou
       continue;
     }
     any = true;
-    literals.clear();
-    for (const Copier::Literal& literal : made.literals)
-      literals.push_back({made.block->code + literal.at, literal.offset});
-    CodePages::add(page, *made.block, literals);
+    CodePages::add(page, *made.block, made.literals);
     for (const Site& site : cache.sites_of(*made.block)) {
       if (site.jump != 0 && site.far_target == 0) wanted_.push_back(site.target);
     }
@@ -479,10 +475,7 @@ const std::byte* Executor::translate_crossing(Translator::Source source) {
   // The bytes of the first page have been announced.
   const Translator::Made made = translator_.translate(source, [](std::size_t) {});
   if (made.block == nullptr) return nullptr;
-  std::vector<CodePages::Literal> literals;
-  for (const Copier::Literal& literal : made.literals)
-    literals.push_back({made.block->code + literal.at, literal.offset});
-  CodePages::add(known, *made.block, literals);
+  CodePages::add(known, *made.block, made.literals);
   if (code.generation(index) == generation) return CodePages::code_at(known, offset);
   drop_code(page.physical);
   return nullptr;

@@ -210,6 +210,17 @@ class MovedCodeTest : public DirectExecutionTest {
     twins.state.rip = linear;
     twins.run_and_compare(what);
   }
+  /// What tells by rbx which page was called.
+  void place_two_to_call() {
+    for (const auto& [at, sum] : {std::pair{kCodeAddress + kPage, 1}, std::pair{kBeyond, 100}}) {
+      place(
+          [sum = sum](Assembler& a) {
+            a.add(r::rbx, sum);
+            a.ret();
+          },
+          at);
+    }
+  }
 };
 
 TEST_F(MovedCodeTest, APageIsTranslatedOnceWhereverItIs) {
@@ -229,18 +240,7 @@ TEST_F(MovedCodeTest, JumpsIntoAnotherPageLeadToWhatIsThereNow) {
     a.call(kCodeAddress + kPage);
     a.call(kCodeAddress + kPage);
   });
-  place(
-      [](Assembler& a) {
-        a.add(r::rbx, 1);
-        a.ret();
-      },
-      kCodeAddress + kPage);
-  place(
-      [](Assembler& a) {
-        a.add(r::rbx, 100);
-        a.ret();
-      },
-      kBeyond);
+  place_two_to_call();
   run_at(kCodeAddress, "as it was");
   map(kCodeAddress + kPage, kBeyond);
   run_at(kCodeAddress, "another page");
@@ -253,18 +253,7 @@ TEST_F(MovedCodeTest, JumpsIntoAnotherPageLeadToWhatIsThereNow) {
 
 TEST_F(MovedCodeTest, PagesThatMoveApartAreNoLongerLinked) {
   place([](Assembler& a) { a.call(kCodeAddress + kPage); });
-  place(
-      [](Assembler& a) {
-        a.add(r::rbx, 1);
-        a.ret();
-      },
-      kCodeAddress + kPage);
-  place(
-      [](Assembler& a) {
-        a.add(r::rbx, 100);
-        a.ret();
-      },
-      kBeyond);
+  place_two_to_call();
   run_at(kCodeAddress, "as it was");
   map(kThere, kCodeAddress);
   map(kThere + kPage, kCodeAddress + kPage);
