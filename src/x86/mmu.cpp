@@ -67,9 +67,14 @@ void Mmu::check_alignment(LinearAddress address, std::size_t size, View view) co
   if (address % required_alignment(size) != 0) raise(vector::kAc, 0);
 }
 
+bool Mmu::addressable(LinearAddress& address) const {
+  if (state_.long_mode_active()) return is_canonical(address);
+  address &= 0xFFFF'FFFF;
+  return true;
+}
+
 LinearAddress Mmu::effective(LinearAddress address) const {
-  if (!state_.long_mode_active()) return address & 0xFFFF'FFFF;
-  if (!is_canonical(address)) raise_gp();
+  if (!addressable(address)) raise_gp();
   return address;
 }
 
@@ -285,7 +290,7 @@ Mmu::EnginePage Mmu::engine_page(LinearAddress address, Access access, View view
 }
 
 bool Mmu::settled(LinearAddress address, Access access, View view, GuestPhysical& physical_page) const {
-  address = effective(address);
+  if (!addressable(address)) return false;
   GuestPhysical physical = address;
   const bool paging = (state_.cr0 & cr0::kPg) != 0;
   if (paging && !walk_settled(memory_, paging_registers(), walk_request(address, access, view), physical)) return false;
@@ -294,9 +299,7 @@ bool Mmu::settled(LinearAddress address, Access access, View view, GuestPhysical
 }
 
 bool Mmu::debug_translate(LinearAddress address, GuestPhysical& physical) const {
-  const bool long_mode = state_.long_mode_active();
-  if (long_mode && !is_canonical(address)) return false;
-  if (!long_mode) address &= 0xFFFF'FFFF;
+  if (!addressable(address)) return false;
   if ((state_.cr0 & cr0::kPg) == 0) {
     physical = address;
     return true;

@@ -126,7 +126,7 @@ class Mmu {
   };
   EnginePage engine_page(LinearAddress address, Access access, View view);
   /// Whether an access would succeed without changing anything: all accessed bits, and the dirty bit where that
-  /// matters, are set. The page that it leads to.
+  /// matters, are set. The page that it leads to. Never throws: a return to where no address is asks here, too.
   bool settled(LinearAddress address, Access access, View view, memory::GuestPhysical& physical_page) const;
   /// Whether it would, and leads to this page.
   bool leads_to(LinearAddress address, memory::GuestPhysical physical_page, Access access, View view) const {
@@ -200,7 +200,9 @@ class Mmu {
 
   const Tlb& tlb_of(View view) const { return tlb_[static_cast<std::size_t>(view)]; }
   static std::uint64_t page_offset(LinearAddress address) { return address & (memory::kPageSize - 1); }
-  /// The address as the processor's mode has it: 32 bits wide outside long mode.
+  /// Cuts the address to 32 bits outside long mode; false where it is not canonical in it.
+  bool addressable(LinearAddress& address) const;
+  /// The same; raises #GP.
   LinearAddress effective(LinearAddress address) const;
 
   void note_store(const Tlb::Entry& entry, LinearAddress address, std::size_t size, View view) {

@@ -361,6 +361,20 @@ TEST_F(MmuTest, DebuggersTranslateWithoutATrace) {
   EXPECT_FALSE(mmu.debug_translate(0x8000'0000'0000, physical));
 }
 
+/// A program that was returned to such an address ended the monitor when direct execution asked for its code.
+TEST_F(MmuTest, NothingIsSettledWhereNoAddressIs) {
+  tables.map(kPage, kFrame, kAll);
+  mmu.read<std::uint8_t>(kPage, View::User);
+  memory::GuestPhysical page = 0;
+  EXPECT_TRUE(mmu.settled(kPage + 3, Access::Execute, View::User, page));
+  EXPECT_EQ(page, kFrame);
+  EXPECT_FALSE(mmu.settled(0x8000'0000'0000, Access::Execute, View::User, page));
+  cpu.state.cr0 = 0x10;
+  cpu.state.efer = 0;
+  EXPECT_TRUE(mmu.settled(kPage + (1ULL << 32), Access::Read, View::User, page)) << "32 bits count";
+  EXPECT_EQ(page, kPage);
+}
+
 class AlignmentTest : public MmuTest {
  protected:
   void SetUp() override {
