@@ -3,6 +3,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "state/visitor.h"
@@ -36,6 +38,9 @@ struct TcpConnections {
 /// connection answers with a reset that the guest believes.
 std::array<std::vector<std::byte>, 2> questions(const TcpConnection& connection,
                                                 const std::array<std::uint8_t, 6>& card);
+
+/// The connection that the guest does not have, or no longer, since this frame of its resets it or begins it anew.
+std::optional<TcpConnection> ended_by(std::span<const std::byte> frame);
 
 /// A frame by which the guest would say where its end of the connection is (a gratuitous ARP, RFC 5227, 3).
 std::vector<std::byte> announcement(const TcpConnection& connection, const std::array<std::uint8_t, 6>& card);

@@ -283,6 +283,7 @@ std::uint16_t UserNetwork::mtu() const {
 void UserNetwork::send(const FrameHeader& header, std::span<std::byte> frame) {
   if (frame.size() < kEthernetHeader) return;
   std::memcpy(card_.data(), &frame[card_.size()], card_.size());
+  if (!cut_.open.empty()) note_answer(frame);
   if ((header.flags & FrameHeader::kNeedsChecksum) != 0 && !complete_checksum(header, frame)) return;
   slirp_input(slirp_, reinterpret_cast<const std::uint8_t*>(frame.data()), static_cast<int>(frame.size()));
 }
@@ -298,42 +299,45 @@ void UserNetwork::deliver(std::span<const std::byte> frame) {
 }
 
 void UserNetwork::resume_receiving() {
-  if (!asked_) ask_for_cut_connections();
   FrameHeader header;
   header.flags = FrameHeader::kDataValid;
-  const bool was_blocked = blocked();
+  const bool was_blocked = blocked(), begins_to_ask = times_asked_ == 0 && !cut_.open.empty();
   while (blocked() && receiver_->receive(header, waiting_.front())) waiting_.pop_front();
-  if (was_blocked && !blocked()) update_watches();
+  if (begins_to_ask) ask_for_cut_connections();
+  if ((was_blocked || begins_to_ask) && !blocked()) update_watches();
 }
 
 TcpConnections UserNetwork::connections() {
   TcpConnections result{card_, {}};
   for (const Translated& each : translated_by(slirp_)) result.open.push_back(each.connection);
-  // The guest may not have understood yet.
-  constexpr std::chrono::seconds kTimeToUnderstand{5};
-  if (!asked_ || std::chrono::steady_clock::now() < asked_at_ + kTimeToUnderstand) {
-    if (result.open.empty()) result.card = cut_.card;
-    result.open.insert(result.open.end(), cut_.open.begin(), cut_.open.end());
-  }
+  if (result.open.empty()) result.card = cut_.card;
+  result.open.insert(result.open.end(), cut_.open.begin(), cut_.open.end());
   if (result.open.size() > TcpConnections::kMost) result.open.resize(TcpConnections::kMost);
   return result;
 }
 
 void UserNetwork::cut(const TcpConnections& connections) {
   cut_ = connections;
-  asked_ = false;
+  times_asked_ = 0;
 }
 
-/// Once the guest runs. What it answers, libslirp resets, which has no such connections.
+/// Once the guest runs, and again after ever longer pauses, since a question, its answer and the reset can be lost like
+/// any segment. What the guest answers, libslirp resets, which has no such connections; after that the guest's answer
+/// is a reset itself. The first pause is longer than that in which Linux answers only once (tcp_invalid_ratelimit).
 void UserNetwork::ask_for_cut_connections() {
-  asked_ = true;
-  asked_at_ = std::chrono::steady_clock::now();
+  constexpr std::chrono::seconds kFirstPause{1};
+  ask_again_ = std::chrono::steady_clock::now() + kFirstPause * (1U << times_asked_);
+  ++times_asked_;
   for (const TcpConnection& connection : cut_.open) {
     // Otherwise libslirp first asks where the guest is, and may give the reset up before it looks for an answer.
     const std::vector<std::byte> known = announcement(connection, cut_.card);
     slirp_input(slirp_, reinterpret_cast<const std::uint8_t*>(known.data()), static_cast<int>(known.size()));
-    for (std::vector<std::byte>& frame : questions(connection, cut_.card)) waiting_.push_back(std::move(frame));
+    for (const std::vector<std::byte>& frame : questions(connection, cut_.card)) deliver(frame);
   }
+}
+
+void UserNetwork::note_answer(std::span<const std::byte> frame) {
+  if (const std::optional<TcpConnection> ended = ended_by(frame)) std::erase(cut_.open, *ended);
 }
 
 /// Whoever waits for more from the guest shall not take the machine's end for the end of what the guest had to say.
@@ -350,6 +354,7 @@ void UserNetwork::on_ready() {
   const std::lock_guard guard(*lock_);
   if (closing_) return;
   poll_sockets();
+  if (asks_again() && std::chrono::steady_clock::now() >= ask_again_) ask_for_cut_connections();
   update_watches();
 }
 
@@ -415,6 +420,11 @@ void UserNetwork::update_watches() {
       reactor_.forget(socket->first);
       socket = sockets_.erase(socket);
     }
+  }
+  if (asks_again()) {
+    using Milliseconds = std::chrono::milliseconds;
+    const auto until = std::chrono::ceil<Milliseconds>(ask_again_ - std::chrono::steady_clock::now());
+    timeout = std::min(timeout, static_cast<std::uint32_t>(std::max(until, Milliseconds{}).count()));
   }
   arm_timer(timeout);
 }

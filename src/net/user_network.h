@@ -57,11 +57,15 @@ class UserNetwork : public Backend {
   void cut(const TcpConnections& connections) override;
 
  private:
+  static constexpr unsigned kMostAsked = 6;
+
   UserNetwork(Reactor& reactor, UniqueFd timer);
   Result<void> publish(const PublishedPort& port);
   void deliver(std::span<const std::byte> frame);
   bool blocked() const { return !waiting_.empty(); }
+  bool asks_again() const { return times_asked_ != 0 && times_asked_ < kMostAsked && !cut_.open.empty() && !blocked(); }
   void ask_for_cut_connections();
+  void note_answer(std::span<const std::byte> frame);
   void reset_peers();
   /// In the reactor's thread.
   void on_ready();
@@ -84,9 +88,9 @@ class UserNetwork : public Backend {
   bool delivered_ = false;
   bool closing_ = false;
   std::array<std::uint8_t, 6> card_{};  ///< where the guest's last frame came from
-  TcpConnections cut_;
-  bool asked_ = true;  ///< of those that are cut
-  std::chrono::steady_clock::time_point asked_at_;
+  TcpConnections cut_;        ///< without those of which the guest has said that it does not have them
+  unsigned times_asked_ = 0;  ///< for those
+  std::chrono::steady_clock::time_point ask_again_;
 };
 
 }  // namespace doppel::net

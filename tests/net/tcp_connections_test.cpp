@@ -77,5 +77,22 @@ TEST(TcpConnections, AQuestionIsAnEmptySegmentOfTheConnection) {
   EXPECT_EQ(both[0][38] ^ both[1][38], std::byte{0x80}) << "no window holds both";
 }
 
+TEST(TcpConnections, ResetsAndNewOnesEndThem) {
+  // From the peer's side, so that the guest is who sends it.
+  const TcpConnection connection{{10, 0, 2, 15}, 40000, {10, 0, 2, 2}, 80};
+  std::vector<std::byte> frame = questions({connection.peer, 80, connection.guest, 40000}, {})[0];
+  EXPECT_FALSE(ended_by(frame)) << "ACK";
+  for (const std::uint8_t flags : {0x04, 0x14, 0x02}) {
+    frame[47] = std::byte{flags};
+    EXPECT_EQ(ended_by(frame), connection) << int{flags};
+  }
+  for (const auto& [at, value] : {std::pair<std::size_t, std::uint8_t>{12, 0x86}, {23, 17}, {21, 1}, {14, 0x44}}) {
+    std::vector<std::byte> other = frame;
+    other[at] = std::byte{value};
+    EXPECT_FALSE(ended_by(other)) << at;
+  }
+  for (std::size_t size = 0; size < frame.size(); ++size) EXPECT_FALSE(ended_by(std::span(frame).first(size))) << size;
+}
+
 }  // namespace
 }  // namespace doppel::net

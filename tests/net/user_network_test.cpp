@@ -115,7 +115,27 @@ TEST_F(UserNetworkTest, ConnectionsThatWereCutAreAskedForOnceTheGuestRunsAndRese
   constexpr std::byte kReset{0x04};
   EXPECT_EQ(wire.frames[2][47] & kReset, kReset);
   network->resume_receiving();
-  EXPECT_EQ(wire.frames.size(), 3U) << "it is asked once";
+  EXPECT_EQ(wire.frames.size(), 3U) << "it is not asked again so soon";
+}
+
+/// Once in seventy restores under load a guest kept a connection for ever.
+TEST_F(UserNetworkTest, ConnectionsThatWereCutAreAskedForUntilTheGuestHasNone) {
+  const auto network = std::move(UserNetwork::create({}, *reactor)).value();
+  network->attach(wire, lock);
+  std::unique_lock guard(lock);
+  const TcpConnections cut{{2, 0, 0, 0, 0, 1}, {{{10, 0, 2, 15}, 40000, {10, 0, 2, 2}, 80}}};
+  network->cut(cut);
+  network->resume_receiving();
+  ASSERT_EQ(wire.frames.size(), 2U);
+  constexpr std::size_t kAskedTwice = 4;
+  wire.received.wait(guard, [&] { return wire.frames.size() == kAskedTwice; });
+  EXPECT_EQ(wire.frames[2], wire.frames[0]);
+  EXPECT_EQ(network->connections().open, cut.open);
+  auto answer = answer_of_guest();
+  answer[47] = std::byte{0x04};
+  network->send({}, answer);
+  network->sent_all();
+  EXPECT_TRUE(network->connections().open.empty()) << "the guest's reset says that it does not have it";
 }
 
 TEST_F(UserNetworkTest, APortThatIsTakenIsAnError) {
