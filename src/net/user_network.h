@@ -88,8 +88,8 @@ class UserNetwork : public Backend {
   bool delivered_ = false;
   bool closing_ = false;
   std::array<std::uint8_t, 6> card_{};  ///< where the guest's last frame came from
-  TcpConnections cut_;        ///< without those of which the guest has said that it does not have them
-  unsigned times_asked_ = 0;  ///< for those
+  TcpConnections cut_;                  ///< without those of which the guest has said that it does not have them
+  unsigned times_asked_ = 0;            ///< for those
   std::chrono::steady_clock::time_point ask_again_;
 };
 
