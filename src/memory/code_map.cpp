@@ -11,7 +11,11 @@ void CodeMap::add_code(std::uint64_t page, std::uint64_t offset, std::uint64_t l
   if ((entry.fenced.load(std::memory_order_acquire) & mask) == mask) return;
   const std::lock_guard guard(mutex_);
   entry.lines.fetch_or(mask, std::memory_order_relaxed);
-  barrier_.run();
+  if (writers_fence_) {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  } else {
+    barrier_.run();
+  }
   entry.fenced.fetch_or(mask, std::memory_order_release);
 }
 

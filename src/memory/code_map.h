@@ -14,13 +14,18 @@ namespace doppel::memory {
 /// dropped.
 ///
 /// Protocol (any thread). To decode: take generation(page), then add_code() for the lines that will be read, then read
-/// the bytes; the result is valid as long as generation(page) stays the same. To write: store, then written(). add_code
-/// makes sure (membarrier) that a writer either stored before the bytes are read, or sees the lines marked.
+/// the bytes; the result is valid as long as generation(page) stays the same. To write: store, then written(). A writer
+/// either stored before the bytes are read, or sees the lines marked: a barrier between its store and its look at them
+/// makes sure of that, and one in add_code. Which of the two is the cheap half of it is the engine's choice.
 class CodeMap {
  public:
   static constexpr unsigned kLineShift = 7;
 
   explicit CodeMap(std::uint64_t pages);
+
+  /// Each writer runs a barrier of its own, a few nanoseconds after each store, and add_code needs no membarrier, which
+  /// interrupts all processors: for engines whose stores mostly pass this map by. Before any vCPU runs.
+  void let_writers_fence() { writers_fence_ = true; }
 
   std::uint32_t generation(std::uint64_t page) const { return pages_[page].generation.load(std::memory_order_acquire); }
   /// For blocks that check their validity on entry without a look-up.
@@ -43,10 +48,14 @@ class CodeMap {
   /// cell it may test inline instead.
   const std::atomic<std::uint32_t>& lines_cell(std::uint64_t page) const { return pages_[page].lines; }
 
-  /// How to test lines_cell() after a store: the compiler must not move the store below the test (the processor may;
-  /// add_code's barrier sees to that).
-  static std::uint32_t lines_after_store(const std::atomic<std::uint32_t>& lines) {
-    std::atomic_signal_fence(std::memory_order_seq_cst);
+  /// How to test lines_cell() after a store: the compiler must not move the store below the test (the processor may,
+  /// where add_code's barrier sees to that).
+  std::uint32_t lines_after_store(const std::atomic<std::uint32_t>& lines) const {
+    if (writers_fence_) {
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+    } else {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
     return lines.load(std::memory_order_relaxed);
   }
 
@@ -70,6 +79,7 @@ class CodeMap {
 
   std::mutex mutex_;  ///< held to change `lines` and `fenced`
   HeavyBarrier barrier_;
+  bool writers_fence_ = false;
   ZeroedArray<Page> pages_;
   std::function<void(std::uint64_t)> listener_;
 };

@@ -206,7 +206,7 @@ class Mmu {
   LinearAddress effective(LinearAddress address) const;
 
   void note_store(const Tlb::Entry& entry, LinearAddress address, std::size_t size, View view) {
-    if (memory::CodeMap::lines_after_store(*entry.code_lines) != 0) [[unlikely]]
+    if (memory_.code().lines_after_store(*entry.code_lines) != 0) [[unlikely]]
       note_physical_store(tlb_of(view).physical_page(address) + page_offset(address), size);
   }
   void note_physical_store(memory::GuestPhysical address, std::size_t size);

@@ -6,6 +6,8 @@
 namespace doppel::engine::dbt {
 
 CodeWriters::CodeWriters(memory::GuestMemory& memory) : memory_(memory), pages_(memory.size() / memory::kPageSize) {
+  // What processors write by their tables is told by the handshake; the interpreter's stores and devices' are few.
+  memory.code().let_writers_fence();
   memory.code().set_listener([this](std::uint64_t page) { code_dropped(page); });
 }
 

@@ -49,7 +49,7 @@ void store(Context& context, std::uint64_t linear, T value, x86::SegReg segment)
   const x86::Mmu::TlbEntry& entry = tlb_entry(context, linear);
   if (entry.write_tag == x86::Tlb::page_of(linear + sizeof(T) - 1)) [[likely]] {
     store_le(entry.host + (linear & (memory::kPageSize - 1)), value);
-    if (memory::CodeMap::lines_after_store(*entry.code_lines) != 0) [[unlikely]]
+    if (context.cpu.ports.memory.code().lines_after_store(*entry.code_lines) != 0) [[unlikely]]
       context.cpu.mmu.wrote(linear, sizeof(T), data_view(context));
     return;
   }
