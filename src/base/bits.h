@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -49,6 +50,25 @@ template <class T>
 requires std::is_trivially_copyable_v<T>
 void store_le(void* target, T value) {
   std::memcpy(target, &value, sizeof value);
+}
+
+/// The value with its bytes in the other order.
+template <std::unsigned_integral T>
+constexpr T byte_swap(T value) {
+  if constexpr (sizeof(T) == 8) return __builtin_bswap64(value);
+  if constexpr (sizeof(T) == 4) return __builtin_bswap32(value);
+  if constexpr (sizeof(T) == 2) return __builtin_bswap16(value);
+  return value;
+}
+
+/// The same as load_le and store_le, big-endian.
+template <std::unsigned_integral T>
+T load_be(const void* source) {
+  return byte_swap(load_le<T>(source));
+}
+template <std::unsigned_integral T>
+void store_be(void* target, T value) {
+  store_le(target, byte_swap(value));
 }
 
 }  // namespace doppel

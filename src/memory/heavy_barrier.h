@@ -9,7 +9,7 @@ namespace doppel::memory {
 class HeavyBarrier {
  public:
   enum class Method {
-    PrivateExpedited,  ///< membarrier(2): interrupts the processors that run this process, about 2 µs
+    PrivateExpedited,  ///< membarrier(2): interrupts the processors that run this process, 2 µs or, virtual ones, tens
     Global,            ///< membarrier(2) of kernels before 4.14: milliseconds
     Protection,  ///< where a sandbox refuses membarrier: taking a page's write permission away interrupts them too
   };

@@ -13,18 +13,11 @@ namespace {
 
 constexpr std::size_t kConnectionBytes = 12;
 constexpr std::size_t kEthernetHeader = 14, kIpHeader = 20, kTcpHeader = 20;
-constexpr std::uint32_t kIpv4 = 0x0800;
+constexpr std::uint16_t kIpv4 = 0x0800;
 
 template <std::size_t N>
 std::byte* put(std::byte* at, const std::array<std::uint8_t, N>& bytes) {
   return std::ranges::transform(bytes, at, [](std::uint8_t byte) { return std::byte{byte}; }).out;
-}
-void put16(std::byte* at, std::uint32_t value) {
-  at[0] = static_cast<std::byte>(value >> 8);
-  at[1] = static_cast<std::byte>(value);
-}
-std::uint16_t get16(const std::byte* at) {
-  return static_cast<std::uint16_t>(std::to_integer<unsigned>(at[0]) << 8 | std::to_integer<unsigned>(at[1]));
 }
 TcpConnection::Address get_address(const std::byte* at) {
   TcpConnection::Address address{};
@@ -71,13 +64,13 @@ std::array<std::vector<std::byte>, 2> questions(const TcpConnection& connection,
                                                   IPPROTO_TCP, 0, 0};
   std::vector<std::byte> frame(kEthernetHeader + kIpHeader + kTcpHeader);
   put(put(frame.data(), card), kGateway);
-  put16(&frame[12], kIpv4);
+  store_be(&frame[12], kIpv4);
   std::byte* const ip = &frame[kEthernetHeader];
   put(put(put(ip, kIpStart), connection.peer), connection.guest);
   store_le(ip + 10, static_cast<std::uint16_t>(~ones_sum({ip, kIpHeader})));
   std::byte* const tcp = ip + kIpHeader;
-  put16(tcp, connection.peer_port);
-  put16(tcp + 2, connection.guest_port);
+  store_be(tcp, connection.peer_port);
+  store_be(tcp + 2, connection.guest_port);
   constexpr std::byte kFiveWords{5 << 4}, kAck{0x10};
   tcp[12] = kFiveWords;
   tcp[13] = kAck;
@@ -99,18 +92,20 @@ std::array<std::vector<std::byte>, 2> questions(const TcpConnection& connection,
 }
 
 std::optional<TcpConnection> ended_by(std::span<const std::byte> frame) {
-  if (frame.size() < kEthernetHeader + kIpHeader || get16(&frame[12]) != kIpv4) return std::nullopt;
+  if (frame.size() < kEthernetHeader + kIpHeader || load_be<std::uint16_t>(&frame[12]) != kIpv4) return std::nullopt;
   const std::byte* const ip = &frame[kEthernetHeader];
   const std::size_t ip_header = 4 * std::to_integer<std::size_t>(ip[0] & std::byte{0xF});
   constexpr std::uint32_t kFragmentOffset = 0x1FFF;
-  if (ip_header < kIpHeader || ip[9] != std::byte{IPPROTO_TCP} || (get16(ip + 6) & kFragmentOffset) != 0 ||
+  if (ip_header < kIpHeader || ip[9] != std::byte{IPPROTO_TCP} ||
+      (load_be<std::uint16_t>(ip + 6) & kFragmentOffset) != 0 ||
       frame.size() < kEthernetHeader + ip_header + kTcpHeader) {
     return std::nullopt;
   }
   const std::byte* const tcp = ip + ip_header;
   constexpr std::byte kSyn{0x02}, kReset{0x04};
   if ((tcp[13] & (kSyn | kReset)) == std::byte{}) return std::nullopt;
-  return TcpConnection{get_address(ip + 12), get16(tcp), get_address(ip + 16), get16(tcp + 2)};
+  return TcpConnection{get_address(ip + 12), load_be<std::uint16_t>(tcp), get_address(ip + 16),
+                       load_be<std::uint16_t>(tcp + 2)};
 }
 
 std::vector<std::byte> announcement(const TcpConnection& connection, const std::array<std::uint8_t, 6>& card) {

@@ -283,7 +283,9 @@ std::uint16_t UserNetwork::mtu() const {
 void UserNetwork::send(const FrameHeader& header, std::span<std::byte> frame) {
   if (frame.size() < kEthernetHeader) return;
   std::memcpy(card_.data(), &frame[card_.size()], card_.size());
-  if (!cut_.open.empty()) note_answer(frame);
+  if (!cut_.open.empty()) {
+    if (const std::optional<TcpConnection> ended = ended_by(frame)) std::erase(cut_.open, *ended);
+  }
   if ((header.flags & FrameHeader::kNeedsChecksum) != 0 && !complete_checksum(header, frame)) return;
   slirp_input(slirp_, reinterpret_cast<const std::uint8_t*>(frame.data()), static_cast<int>(frame.size()));
 }
@@ -334,10 +336,6 @@ void UserNetwork::ask_for_cut_connections() {
     slirp_input(slirp_, reinterpret_cast<const std::uint8_t*>(known.data()), static_cast<int>(known.size()));
     for (const std::vector<std::byte>& frame : questions(connection, cut_.card)) deliver(frame);
   }
-}
-
-void UserNetwork::note_answer(std::span<const std::byte> frame) {
-  if (const std::optional<TcpConnection> ended = ended_by(frame)) std::erase(cut_.open, *ended);
 }
 
 /// Whoever waits for more from the guest shall not take the machine's end for the end of what the guest had to say.

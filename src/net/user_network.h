@@ -65,7 +65,6 @@ class UserNetwork : public Backend {
   bool blocked() const { return !waiting_.empty(); }
   bool asks_again() const { return times_asked_ != 0 && times_asked_ < kMostAsked && !cut_.open.empty() && !blocked(); }
   void ask_for_cut_connections();
-  void note_answer(std::span<const std::byte> frame);
   void reset_peers();
   /// In the reactor's thread.
   void on_ready();

@@ -40,5 +40,15 @@ TEST(Bits, LoadsAndStoresUnaligned) {
   EXPECT_EQ(load_le<std::uint16_t>(bytes.data() + 2), 0x0302U);
 }
 
+TEST(Bits, BigEndianIsTheOtherOrder) {
+  std::array<std::byte, 9> bytes{};
+  store_be(bytes.data() + 1, std::uint64_t{0x0102030405060708});
+  EXPECT_EQ(bytes[1], std::byte{1});
+  EXPECT_EQ(bytes[8], std::byte{8});
+  EXPECT_EQ(load_be<std::uint16_t>(bytes.data() + 2), 0x0203U);
+  EXPECT_EQ(load_be<std::uint32_t>(bytes.data() + 5), 0x05060708U);
+  EXPECT_EQ(load_be<std::uint8_t>(bytes.data() + 3), 3U);
+}
+
 }  // namespace
 }  // namespace doppel

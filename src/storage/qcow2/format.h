@@ -1,11 +1,10 @@
 #pragma once
 
-#include <bit>
-#include <cstddef>
 #include <cstdint>
-#include <cstring>
 
-/// The numbers of the qcow2 format (QEMU's docs/interop/qcow2.txt).
+#include "base/bits.h"
+
+/// The numbers of the qcow2 format (QEMU's docs/interop/qcow2.txt), all of them big-endian.
 namespace doppel::storage::qcow2 {
 
 inline constexpr std::uint32_t kMagic = 0x514649FB;  ///< "QFI\xfb"
@@ -52,27 +51,5 @@ inline constexpr unsigned kSubclusters = 32;
 inline constexpr std::uint64_t kMaxFileOffset = std::uint64_t{1} << 56;
 
 enum class CompressionType : std::uint8_t { Deflate = 0, Zstd = 1 };
-
-template <class T>
-T byte_swap(T value) {
-  if constexpr (sizeof(T) == 8) return __builtin_bswap64(value);
-  if constexpr (sizeof(T) == 4) return __builtin_bswap32(value);
-  if constexpr (sizeof(T) == 2) return __builtin_bswap16(value);
-  return value;
-}
-
-/// All numbers of the format are big-endian.
-template <class T>
-T load_be(const std::byte* at) {
-  T value;
-  std::memcpy(&value, at, sizeof value);
-  return std::endian::native == std::endian::little ? byte_swap(value) : value;
-}
-
-template <class T>
-void store_be(std::byte* at, T value) {
-  if (std::endian::native == std::endian::little) value = byte_swap(value);
-  std::memcpy(at, &value, sizeof value);
-}
 
 }  // namespace doppel::storage::qcow2
