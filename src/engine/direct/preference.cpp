@@ -10,9 +10,12 @@ namespace {
 using namespace std::chrono_literals;
 
 /// A program that has been seen to compute so often, one time after the other and so far apart, goes on with it. One
-/// that is young spends its time on being translated.
-constexpr auto kApart = 4ms, kStale = 50ms;
-constexpr unsigned kSightings = 6, kSightingsAgain = 2;
+/// that is young spends its time on being translated, and most end young. Less is asked of those that have been tried,
+/// and where the code is there already.
+constexpr auto kApart = 4ms;
+constexpr unsigned kSightings = 24, kSightingsAgain = 6;
+/// Who has not run for so long may be another program, in an address space that has been given up.
+constexpr auto kStale = 50ms;
 /// So much at least between two system calls or exceptions: each costs several switches of processes.
 constexpr auto kLeastBetween = 20us;
 /// … and between two visits of other address spaces.
@@ -40,10 +43,11 @@ bool Preference::ask(std::uint64_t space, std::uint64_t returns, Clock::time_poi
   if (known.space != space) {
     known = {};
     known.space = space;
-    known.seen = now;
+    known.seen = known.asked = now;
     known.returns = returns;
     known.switches = switches_;
   }
+  if (now - std::exchange(known.asked, now) >= kStale) known.tried = false;
   if (known.direct) return true;
   if (now < known.barred_until || now - known.seen < kApart) return false;
   const Clock::duration since = now - known.seen;
@@ -55,7 +59,7 @@ bool Preference::ask(std::uint64_t space, std::uint64_t returns, Clock::time_poi
   known.returns = returns;
   known.switches = switches_;
   if (known.sightings < (known.tried ? kSightingsAgain : kSightings)) {
-    sighted_ = computes;
+    sighted_ = known.sightings >= kSightingsAgain;
     return false;
   }
   prefer(space, now);

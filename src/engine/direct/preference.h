@@ -23,7 +23,8 @@ class Preference {
   /// To be asked often while a program runs. `returns` counts how often any has gone on after a system call or an
   /// exception. `now` is for tests.
   bool ask(std::uint64_t space, std::uint64_t returns, Clock::time_point now = Clock::now());
-  /// Whether the program was seen to compute when ask() was called just now, though not for long enough yet.
+  /// Whether the program was seen to compute when ask() was called just now, though not for long enough to make code
+  /// for it.
   bool sighted() const { return sighted_; }
   /// It runs directly from now on: all is ready for that.
   void prefer(std::uint64_t space, Clock::time_point now = Clock::now());
@@ -46,7 +47,7 @@ class Preference {
     unsigned sightings = 0;
     std::uint64_t returns = 0;   ///< when it was seen
     std::uint64_t switches = 0;  ///< likewise; while it runs directly, when the period began
-    Clock::time_point seen{}, barred_until{};
+    Clock::time_point asked{}, seen{}, barred_until{};
     Clock::duration bar{};
     Clock::time_point period{};          ///< when it began
     Clock::duration time{}, computed{};  ///< in it

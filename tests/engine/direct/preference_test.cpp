@@ -35,7 +35,7 @@ class PreferenceTest : public ::testing::Test {
 };
 
 TEST_F(PreferenceTest, ProgramsThatComputeForAWhileAreFavoured) {
-  EXPECT_FALSE(watch(20ms, 2));
+  EXPECT_FALSE(watch(90ms, 2));
   EXPECT_TRUE(watch(10ms, 2));
   EXPECT_TRUE(preference.favours(kSpace));
   EXPECT_FALSE(preference.favours(kOther));
@@ -53,7 +53,7 @@ TEST_F(PreferenceTest, WhoSleepsMostOfTheTimeDoesNotCompute) {
 }
 
 TEST_F(PreferenceTest, AProgramThatComputesStaysFavoured) {
-  watch(30ms, 0);
+  watch(100ms, 0);
   run(1000ms, 970us);
   EXPECT_TRUE(preference.favours(kSpace));
 }
@@ -61,7 +61,7 @@ TEST_F(PreferenceTest, AProgramThatComputesStaysFavoured) {
 TEST_F(PreferenceTest, OneThatSwitchesAllTheTimeIsBarredForLongerEachTime) {
   auto barred = 0ms;
   for (int round = 0; round < 3; ++round) {
-    ASSERT_TRUE(watch(30ms, 0));
+    ASSERT_TRUE(watch(100ms, 0));
     run(100ms, 80us);
     EXPECT_FALSE(preference.favours(kSpace));
     auto waited = 0ms;
@@ -72,8 +72,21 @@ TEST_F(PreferenceTest, OneThatSwitchesAllTheTimeIsBarredForLongerEachTime) {
   }
 }
 
+TEST_F(PreferenceTest, WhoWasTriedIsTriedAgainSoonerButNotWhoComesAfterIt) {
+  ASSERT_TRUE(watch(100ms, 0));
+  run(100ms, 80us);
+  ASSERT_FALSE(preference.favours(kSpace));
+  EXPECT_FALSE(watch(50ms, 0)) << "barred";
+  EXPECT_TRUE(watch(80ms, 0));
+  run(100ms, 80us);
+  ASSERT_FALSE(preference.favours(kSpace));
+  now += 1s;
+  EXPECT_FALSE(watch(90ms, 0)) << "may be another program";
+  EXPECT_TRUE(watch(20ms, 0));
+}
+
 TEST_F(PreferenceTest, CodeMayBeLearntOnceButNotForEver) {
-  watch(30ms, 0);
+  watch(100ms, 0);
   run(200ms, 100us, 900us);
   EXPECT_TRUE(preference.favours(kSpace));
   run(200ms, 100us, 900us);
@@ -81,7 +94,7 @@ TEST_F(PreferenceTest, CodeMayBeLearntOnceButNotForEver) {
 }
 
 TEST_F(PreferenceTest, WhoWritesCodeAllTheTimeIsNotFavouredForLong) {
-  watch(30ms, 0);
+  watch(100ms, 0);
   run(100ms, 990us, 0us, 1);
   EXPECT_TRUE(preference.favours(kSpace));
   run(2ms, 990us, 0us, 20);
@@ -96,7 +109,7 @@ TEST_F(PreferenceTest, WhoIsNotLeftAloneIsNotFavoured) {
 }
 
 TEST_F(PreferenceTest, OneThatIsNoLongerLeftAloneIsBarred) {
-  ASSERT_TRUE(watch(30ms, 0));
+  ASSERT_TRUE(watch(100ms, 0));
   for (int i = 0; i < 30; ++i) {
     preference.ask(kSpace, returns, now);
     run(4ms, 990us);
@@ -105,7 +118,9 @@ TEST_F(PreferenceTest, OneThatIsNoLongerLeftAloneIsBarred) {
   EXPECT_FALSE(preference.favours(kSpace));
 }
 
-TEST_F(PreferenceTest, WhatIsReadyIsPreferredAtFirstSight) {
+TEST_F(PreferenceTest, WhatIsReadyIsPreferredSooner) {
+  EXPECT_FALSE(watch(20ms, 0));
+  EXPECT_FALSE(preference.sighted());
   EXPECT_FALSE(watch(5ms, 0));
   preference.ask(kSpace, returns, now);
   EXPECT_FALSE(preference.sighted()) << "a moment later";
