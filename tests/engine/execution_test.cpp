@@ -87,6 +87,17 @@ TEST_P(ExecutionTest, accesses_across_pages) {
   EXPECT_EQ(state.ymm[0].qword[0], 20);
 }
 
+TEST_P(ExecutionTest, cmpxchg16b_wants_alignment_before_it_wants_a_page) {
+  split_large_page(0x20'0000);
+  unmap(0x20'2000);
+  gpr(x86::kRsi) = 0x20'2008;
+  run([](Assembler& a) { a.lock().cmpxchg16b(r::ptr(r::rsi)); });
+  EXPECT_EQ(exception(), x86::vector::kGp);
+  gpr(x86::kRsi) = 0x20'2010;
+  run([](Assembler& a) { a.lock().cmpxchg16b(r::ptr(r::rsi)); });
+  EXPECT_EQ(exception(), x86::vector::kPf);
+}
+
 TEST_P(ExecutionTest, a_store_across_pages_changes_nothing_when_the_second_is_missing) {
   split_large_page(0x20'0000);
   unmap(0x20'2000);

@@ -1,3 +1,6 @@
+#include <nlohmann/json.hpp>
+#include <vector>
+
 #include "engine/guest_program.h"
 
 /// Code whose page gives way to another one behind the engine's back, as far as an engine remembers where code is.
@@ -19,7 +22,7 @@ class RemappedCode : public OnEachEngine {
     state.gpr[x86::kR13] = kCrossing;
   }
 
-  static constexpr std::uint64_t kPresentWritable = 3, kAccessed = 0x20;
+  static constexpr std::uint64_t kPresentWritable = 3, kAccessed = 0x20, kGlobal = 0x100;
   static constexpr std::uint64_t kPdpt = 0x2000, kPd = 0x6000, kPt = 0x7000;
   /// Two neighbours among linear pages, and where they are.
   static constexpr std::uint64_t kFirst = 0x4000'0000, kSecond = 0x4000'1000;
@@ -42,6 +45,17 @@ class RemappedCode : public OnEachEngine {
     place(kSecondFrame, {0x00, 0x00, 0xC3});
     place(kOtherFrame, {0x44, 0x33, 0xC3});
   }
+  /// Makes both pages global, and in the first one a function that calls the one in the second: returns its address.
+  std::uint64_t place_global_caller() {
+    place_functions();
+    constexpr std::uint32_t kCaller = 0x200, kCallBytes = 5;
+    constexpr std::uint32_t kDistance = kSecond + kFunction - (kFirst + kCaller + kCallBytes);
+    place(kFirstFrame + kCaller, {0xE8, kDistance & 0xFF, kDistance >> 8 & 0xFF, 0, 0, 0xC3});
+    state.cr4 |= x86::cr4::kPge;
+    map(kFirst, kFirstFrame | kGlobal);
+    map(kSecond, kSecondFrame | kGlobal);
+    return kFirst + kCaller;
+  }
   /// Calls `target` until whoever remembers has done so; the sum of what it returned is in rbx.
   static void call_often(Assembler& a, const r::Gp& target) {
     const Label loop = a.newLabel();
@@ -61,6 +75,14 @@ class RemappedCode : public OnEachEngine {
   static void flush(Assembler& a) {
     a.mov(r::rsi, r::cr3);
     a.mov(r::cr3, r::rsi);
+  }
+  /// Global pages too.
+  static void flush_all(Assembler& a) {
+    a.mov(r::rsi, r::cr4);
+    for (int i = 0; i < 2; ++i) {
+      a.xor_(r::rsi, x86::cr4::kPge);
+      a.mov(r::cr4, r::rsi);
+    }
   }
   static void flush_second(Assembler& a) {
     a.mov(r::rdi, kSecond);
@@ -92,6 +114,44 @@ TEST_P(RemappedCode, AFunctionAfterInvlpg) {
   run_twice(r::rbp, flush_second);
   EXPECT_EQ(state.gpr[x86::kR15], 5 * 1U);
   EXPECT_EQ(state.gpr[x86::kRbx], 5 * 2U);
+}
+
+/// Code in global pages may be linked from page to page.
+TEST_P(RemappedCode, AGlobalFunctionAfterAFlushOfAll) {
+  state.gpr[x86::kRbp] = place_global_caller();
+  run_twice(r::rbp, flush_all);
+  EXPECT_EQ(state.gpr[x86::kR15], 5 * 1U);
+  EXPECT_EQ(state.gpr[x86::kRbx], 5 * 2U);
+}
+
+TEST_P(RemappedCode, AGlobalFunctionAfterInvlpg) {
+  state.gpr[x86::kRbp] = place_global_caller();
+  run_twice(r::rbp, flush_second);
+  EXPECT_EQ(state.gpr[x86::kR15], 5 * 1U);
+  EXPECT_EQ(state.gpr[x86::kRbx], 5 * 2U);
+}
+
+/// … and stays linked after a flush, if it is where it was.
+TEST_P(RemappedCode, AGlobalFunctionThatHasNotMoved) {
+  state.gpr[x86::kRbp] = place_global_caller();
+  std::vector<std::uint64_t> exits;
+  for (unsigned flushes : {1U, 21U}) {
+    ASSERT_EQ(run([&](Assembler& a) {
+                const Label loop = a.newLabel();
+                a.mov(r::r14d, flushes);
+                a.bind(loop);
+                call_often(a, r::rbp);
+                flush_all(a);
+                a.dec(r::r14d);
+                a.jnz(loop);
+              }),
+              ExitReason::Halted);
+    EXPECT_EQ(state.gpr[x86::kRbx], 5 * 1U);
+    const nlohmann::json stats = vcpu->stats();
+    if (stats.contains("exits")) exits.push_back(stats["exits"]["chain"]);
+  }
+  if (exits.empty()) return;  // the interpreter links nothing
+  EXPECT_LT(exits.back() - exits.front(), 20U);
 }
 
 TEST_P(RemappedCode, TheRestOfAnInstructionAfterAFlush) {

@@ -73,7 +73,7 @@ class Analysis {
     unsigned count;
   };
 
-  Analysis() { forget_all(); }
+  explicit Analysis(std::pmr::memory_resource* scratch) : accesses(scratch), found(scratch) { forget_all(); }
 
   void read(std::size_t index, const SourceInsn& source) {
     const Insn& insn = source.insn;
@@ -86,8 +86,8 @@ class Analysis {
     if (op_class != OpClass::Cpp || !stack_or_branch(index, source)) forget_all();
   }
 
-  std::vector<Access> accesses;
-  std::vector<Found> found;
+  std::pmr::vector<Access> accesses;
+  std::pmr::vector<Found> found;
 
  private:
   void forget(unsigned reg) { value_[reg] = {next_number_++, 0}; }
@@ -225,10 +225,10 @@ class Analysis {
 
 }  // namespace
 
-AccessGroups::AccessGroups(std::span<const SourceInsn> insns) {
-  Analysis analysis;
+AccessGroups::AccessGroups(std::span<const SourceInsn> insns, std::pmr::memory_resource* scratch) : members_(scratch) {
+  Analysis analysis(scratch);
   for (std::size_t i = 0; i < insns.size(); ++i) analysis.read(i, insns[i]);
-  std::vector<std::uint8_t> number(analysis.found.size(), kNone);
+  std::pmr::vector<std::uint8_t> number(analysis.found.size(), kNone, scratch);
   std::uint8_t next = 0;
   for (std::size_t i = 0; i < number.size() && next < kMost; ++i) {
     const Analysis::Found& found = analysis.found[i];

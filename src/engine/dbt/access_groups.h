@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory_resource>
 #include <span>
 #include <vector>
 
@@ -27,8 +28,8 @@ class AccessGroups {
   };
 
   AccessGroups() = default;
-  /// Of 64-bit code.
-  explicit AccessGroups(std::span<const SourceInsn> insns);
+  /// Of 64-bit code. `scratch` outlives this.
+  AccessGroups(std::span<const SourceInsn> insns, std::pmr::memory_resource* scratch);
 
   /// The access of an instruction by its ModRM byte, and the one to the stack.
   Member memory(std::size_t insn) const { return insn < members_.size() ? members_[insn].memory : Member{}; }
@@ -39,7 +40,7 @@ class AccessGroups {
   struct Members {
     Member memory, stack;
   };
-  std::vector<Members> members_;
+  std::pmr::vector<Members> members_;
   std::array<Group, kMost> groups_{};
 };
 

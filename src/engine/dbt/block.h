@@ -77,6 +77,7 @@ struct Site {
   std::uint8_t length = 0;        ///< of its instruction
   bool looks_around = false;      ///< events may be deliverable behind its instruction, so the block is left
   bool touches_fpu = false;       ///< its instruction works on x87, MMX or extended state
+  bool may_align = false;         ///< … may raise #GP because of where its operand is
   bool indirect = false;          ///< of direct execution: a jump, call or return whose target was looked up in vain
 };
 

@@ -84,7 +84,10 @@ Block* CodeCache::add(std::unique_ptr<Block> block, const Parts& parts) {
   remember(added);
   by_page_[page_of(added->physical)].push_back(added);
   if (added->second_page != Block::kNone) by_page_[added->second_page].push_back(added);
+  const auto number = static_cast<std::uint32_t>(blocks_.size());
   blocks_.push_back(std::move(block));
+  ends_.push_back(static_cast<std::uint32_t>(at + parts.code.size() - executable().data()));
+  while (granules_.size() * kGranule < ends_.back()) granules_.push_back(number);
   ++stats_.blocks;
   stats_.instructions += added->instructions;
   stats_.code_bytes += parts.code.size();
@@ -136,8 +139,12 @@ void CodeCache::link(std::uint32_t number, Block* target) {
   target->incoming.push_back(number);
   ++stats_.links;
   if (const x86::LinearAddress far = sites_[number].far_target; far != 0) {
-    far_links_.push_back(number);
-    far_pages_.insert(x86::Tlb::page_of(far));
+    FarLinks& links = far_links_[x86::Tlb::page_of(far)];
+    if (const memory::GuestPhysical physical = page_of(target->physical); links.physical != physical) {
+      unlink(links);
+      links = {physical, {}};
+    }
+    links.sites.push_back(number);
   }
 }
 
@@ -153,17 +160,15 @@ std::span<const CodeCache::Target> CodeCache::targets(memory::GuestPhysical page
   return found == targets_.end() ? std::span<const Target>{} : found->second;
 }
 
-void CodeCache::unlink_far() {
-  for (const std::uint32_t number : far_links_) {
-    const Site& site = sites_[number];
-    point_jump(site, site.block->code + site.resume);
-  }
-  far_links_.clear();
-  far_pages_.clear();
+void CodeCache::unlink(const FarLinks& links) {
+  for (const std::uint32_t number : links.sites) unpoint(number);
 }
 
 void CodeCache::unlink_far_to(x86::LinearAddress address) {
-  if (far_pages_.contains(x86::Tlb::page_of(address))) unlink_far();
+  const auto found = far_links_.find(x86::Tlb::page_of(address));
+  if (found == far_links_.end()) return;
+  unlink(found->second);
+  far_links_.erase(found);
 }
 
 std::vector<memory::GuestPhysical> CodeCache::drop_page(memory::GuestPhysical page) {
@@ -189,6 +194,8 @@ std::vector<memory::GuestPhysical> CodeCache::drop_page(memory::GuestPhysical pa
 
 void CodeCache::flush() {
   blocks_.clear();
+  ends_.clear();
+  granules_.clear();
   sites_.clear();
   table_.assign(kInitialSlots, Slot{});
   taken_ = 0;
@@ -198,17 +205,18 @@ void CodeCache::flush() {
   marks_.clear();
   inexact_.clear();
   far_links_.clear();
-  far_pages_.clear();
   area_.rewind(permanent_);
   ++stats_.flushes;
 }
 
 const Block* CodeCache::block_at(const std::byte* code) const {
-  const auto after = std::upper_bound(blocks_.begin(), blocks_.end(), code,
-                                      [](const std::byte* at, const auto& block) { return at < block->code; });
-  if (after == blocks_.begin()) return nullptr;
-  const Block* block = std::prev(after)->get();
-  return code < block->code + block->code_size ? block : nullptr;
+  const auto offset = static_cast<std::uint64_t>(code - executable().data());
+  if (offset / kGranule >= granules_.size()) return nullptr;
+  std::size_t number = granules_[offset / kGranule];
+  while (number < ends_.size() && ends_[number] <= offset) ++number;
+  if (number == ends_.size()) return nullptr;
+  const Block* block = blocks_[number].get();
+  return code >= block->code ? block : nullptr;
 }
 
 }  // namespace doppel::engine::dbt

@@ -6,7 +6,6 @@
 #include <memory>
 #include <span>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "base/reserved_array.h"
@@ -62,9 +61,17 @@ class CodeCache {
   void rewrite(const std::byte* at, std::uint64_t value);
   /// Lets the jump of a Chain site lead to `target` from now on.
   void link(std::uint32_t site, Block* target);
-  /// Undoes the links to other pages: to be called when a mapping of the page of this address, or any, has changed.
-  void unlink_far();
+  /// Undoes the links to the page of this address, when its mapping has changed.
   void unlink_far_to(x86::LinearAddress address);
+  /// Undoes the links to pages of which `same(linear page, physical page)` denies that one leads to the other.
+  template <class Same>
+  void unlink_far_unless(Same same) {
+    std::erase_if(far_links_, [&](const auto& page) {
+      if (same(page.first, page.second.physical)) return false;
+      unlink(page.second);
+      return true;
+    });
+  }
 
   /// A block of user code that has been jumped to by its address.
   struct Target {
@@ -118,13 +125,22 @@ class CodeCache {
     Block* block = nullptr;
   };
   static constexpr std::size_t kInitialSlots = std::size_t{1} << 14;
+  static constexpr std::size_t kGranule = 256;
   std::size_t slot_of(std::uint64_t key) const;
   void remember(Block* block);
   void point_jump(const Site& site, const std::byte* to);
+  /// The sites that are linked to a page of supervisor code from others.
+  struct FarLinks {
+    memory::GuestPhysical physical = 0;
+    std::vector<std::uint32_t> sites;
+  };
+  void unlink(const FarLinks& links);
 
   isa::CodeArea area_;
   std::size_t permanent_ = 0;
   std::vector<std::unique_ptr<Block>> blocks_;  ///< in the order of their code
+  std::vector<std::uint32_t> ends_;             ///< of their code, from the area's beginning on
+  std::vector<std::uint32_t> granules_;  ///< of kGranule bytes of code: the first block that ends behind its start
   ReservedArray<Site> sites_;
   ReservedArray<Block::Mark> marks_;
   ReservedArray<Block::Inexact> inexact_;
@@ -134,8 +150,7 @@ class CodeCache {
   std::unordered_map<memory::GuestPhysical, std::vector<Block*>> by_page_;
   std::unordered_map<memory::GuestPhysical, std::vector<Target>> targets_;
   std::unordered_map<std::uint64_t, memory::GuestPhysical> given_up_;  ///< by key: the page
-  std::vector<std::uint32_t> far_links_;                               ///< sites
-  std::unordered_set<x86::LinearAddress> far_pages_;
+  std::unordered_map<x86::LinearAddress, FarLinks> far_links_;         ///< by linear page
   Stats stats_;
 };
 

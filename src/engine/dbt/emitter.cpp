@@ -31,11 +31,23 @@ bool touches_fpu(const isa::Insn& insn, OpClass op_class) {
   return op_class == OpClass::System && isa::works_on_x87_state(insn.mnemonic);
 }
 
+/// Whether it may want its operand to be aligned.
+bool may_align(const isa::Insn& insn) {
+  return insn.unit != isa::Unit::Integer || insn.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B;
+}
+
 }  // namespace
 
 Emitter::Emitter(asmjit::x86::Assembler& assembler, const Trampolines& trampolines, const BlockMode& mode,
-                 const AccessGroups& groups, std::uint32_t first_site)
-    : a_(assembler), trampolines_(trampolines), mode_(mode), groups_(groups), first_site_(first_site) {}
+                 const AccessGroups& groups, std::uint32_t first_site, std::pmr::memory_resource* scratch)
+    : a_(assembler),
+      trampolines_(trampolines),
+      mode_(mode),
+      groups_(groups),
+      first_site_(first_site),
+      sites_(scratch),
+      islands_(scratch),
+      side_exits_(scratch) {}
 
 Emitter::Mem Emitter::slot(unsigned guest, std::uint32_t size) {
   return env(DOPPEL_ENV(slot) + static_cast<std::int32_t>(8 * (guest - x86::kR9)), size);
@@ -225,6 +237,7 @@ Emitter::Next Emitter::instruction(const SourceInsn& source, const SourceInsn* f
       sites_[i].after = here();
       sites_[i].length = source.insn.length;
       sites_[i].touches_fpu = touches_fpu(source.insn, op_class);
+      sites_[i].may_align = may_align(source.insn);
     }
   }
   ++index_;

@@ -5,6 +5,7 @@
 #include <array>
 #include <bitset>
 #include <cstdint>
+#include <memory_resource>
 #include <span>
 #include <vector>
 
@@ -31,8 +32,9 @@ struct BlockMode {
 /// the guest's own instructions, so each point between two of those is exact.
 class Emitter {
  public:
+  /// `scratch` and all else outlive this.
   Emitter(asmjit::x86::Assembler& assembler, const Trampolines& trampolines, const BlockMode& mode,
-          const AccessGroups& groups, std::uint32_t first_site);
+          const AccessGroups& groups, std::uint32_t first_site, std::pmr::memory_resource* scratch);
 
   enum class Next : std::uint8_t {
     Continue,
@@ -144,7 +146,7 @@ class Emitter {
   const BlockMode& mode_;
   const AccessGroups& groups_;
   const std::uint32_t first_site_;
-  std::vector<Site> sites_;
+  std::pmr::vector<Site> sites_;
   std::size_t index_ = 0;  ///< of the instruction under way
   std::bitset<AccessGroups::kMost> established_;
   /// The group whose distance is in rcx: before the instruction under way, and after what has been written of it.
@@ -167,7 +169,7 @@ class Emitter {
     HostReg linear;  ///< of misses: where the address is
     std::size_t branch_at;
   };
-  std::vector<Island> islands_;
+  std::pmr::vector<Island> islands_;
   /// A way out that is rarely taken: a conditional branch's, or a split group's.
   struct SideExit {
     Label entry;
@@ -176,7 +178,7 @@ class Emitter {
     bool linked = false;
     ExitReason reason = ExitReason::Chain;
   };
-  std::vector<SideExit> side_exits_;
+  std::pmr::vector<SideExit> side_exits_;
 };
 
 }  // namespace doppel::engine::dbt

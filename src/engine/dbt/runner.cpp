@@ -107,7 +107,7 @@ void Runner::set_debug(const DebugRequest& request) {
 void Runner::flushed_all() {
   views_->flush_all();
   if (direct_ != nullptr) direct_->flushed_all();
-  cache_.unlink_far();
+  far_links_doubtful_ = true;
   large_pages_.clear();
   mappings_changed();
 }
@@ -359,10 +359,12 @@ const std::byte* Runner::code_at(std::uint64_t rip) {
   cpu_.state.rip = rip;
   const Mode mode = interpreter_->mode();
   const bool user = mode.has(Mode::kUser);
-  const x86::View view = user ? x86::View::User : x86::View::Supervisor;
-  views_->jumps(user).revalidate([&](LinearAddress linear, memory::GuestPhysical physical) {
+  const auto same = [&](LinearAddress linear, memory::GuestPhysical physical) {
+    const x86::View view = user ? x86::View::User : x86::View::Supervisor;
     return cpu_.mmu.leads_to(linear, physical, Access::Execute, view);
-  });
+  };
+  views_->jumps(user).revalidate(same);
+  if (!user && std::exchange(far_links_doubtful_, false)) cache_.unlink_far_unless(same);
   if (jump_mode_[user] == mode.key) {
     if (const void* known = views_->jumps(user).find(rip)) {
       views_->env().page_base = x86::Tlb::page_of(rip);
@@ -372,6 +374,7 @@ const std::byte* Runner::code_at(std::uint64_t rip) {
   Block* block = block_at(rip);
   if (block == nullptr) return nullptr;
   views_->env().page_base = x86::Tlb::page_of(rip);
+  expect_jumps(*block, rip);
   return block->code;
 }
 
@@ -398,18 +401,17 @@ Block* Runner::block_at(std::uint64_t rip, bool plain) {
     return nullptr;
   }
   if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(rip, page.page_shift));
-  target_is_global_ = page.global;
-  if (observer_ == nullptr && !plain) expect_jumps(*block, rip, page);
+  page_found_ = {page.physical, page.global};
   return block;
 }
 
 /// The block is found by its address from now on; with it, after a new mapping, what else the page is known for.
-void Runner::expect_jumps(Block& block, LinearAddress linear, const x86::Mmu::EnginePage& page) {
+void Runner::expect_jumps(Block& block, LinearAddress linear) {
   JumpTable& jumps = views_->jumps(interpreter_->mode().has(Mode::kUser));
-  const bool first = jumps.put(linear, block.code, page.physical, page.global);
+  const bool first = jumps.put(linear, block.code, page_found_.physical, page_found_.global);
   cache_.add_target(block);
   if (!first || block.absolute) return;
-  for (const CodeCache::Target& target : cache_.targets(page.physical)) {
+  for (const CodeCache::Target& target : cache_.targets(page_found_.physical)) {
     if (target.mode == block.mode) jumps.put_beside(x86::Tlb::page_of(linear) + target.page_offset, target.code);
   }
 }
@@ -594,7 +596,7 @@ const std::byte* Runner::chained(std::uint32_t number) {
   const std::uint64_t dropped = cache_.stats().dropped;
   Block* target = block_at(cpu_.state.rip);
   if (target == nullptr) return nullptr;
-  const bool lasting = site.far_target == 0 || target_is_global_;
+  const bool lasting = site.far_target == 0 || page_found_.global;
   if (lasting && cache_.stats().flushes == flushes && cache_.stats().dropped == dropped) cache_.link(number, target);
   return target->code;
 }
@@ -639,7 +641,7 @@ const std::byte* Runner::missed(const Site& site, Access access) {
   if (page.fault) {
     // Other faults may go before this one: of alignment, or a pending one of x87. The interpreter finds out.
     constexpr LinearAddress kAlignment = 32;
-    interpret_next_ = linear % kAlignment != 0 || site.touches_fpu;
+    interpret_next_ = (site.may_align && linear % kAlignment != 0) || site.touches_fpu;
     if (!interpret_next_) raise(*page.fault);
     return nullptr;
   }

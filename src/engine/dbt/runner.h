@@ -83,7 +83,7 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
 
   const std::byte* code_at(std::uint64_t rip);
   Block* block_at(std::uint64_t rip, bool plain = false);
-  void expect_jumps(Block& block, x86::LinearAddress linear, const x86::Mmu::EnginePage& page);
+  void expect_jumps(Block& block, x86::LinearAddress linear);
   Block* translate_block(std::uint64_t linear, const x86::Mmu::EnginePage& page, bool plain);
   Block* translate_crossing(const Translator::Source& first);
   std::optional<x86::Mmu::EnginePage> page_behind(std::uint64_t linear);
@@ -125,10 +125,15 @@ class Runner : public VcpuRunner, private x86::Mmu::FlushListener, private CodeW
   std::optional<x86::Fault> raised_;  ///< for the observer, not delivered yet
 
   std::array<std::uint32_t, 2> jump_mode_{};  ///< the mode that each jump table is for
-  bool target_is_global_ = false;             ///< the page that block_at() found
-  bool interpret_next_ = false;               ///< the instruction at RIP is not to be translated
-  bool plain_next_ = false;                   ///< it is to be, but without groups of accesses
-  std::optional<Exit> exit_;                  ///< a delivery in handle_exit has ended run()
+  struct PageFound {
+    memory::GuestPhysical physical = 0;
+    bool global = false;
+  };
+  PageFound page_found_;             ///< of the block that block_at() returned
+  bool far_links_doubtful_ = false;  ///< as JumpTable::doubt_all() is of supervisor code
+  bool interpret_next_ = false;      ///< the instruction at RIP is not to be translated
+  bool plain_next_ = false;          ///< it is to be, but without groups of accesses
+  std::optional<Exit> exit_;         ///< a delivery in handle_exit has ended run()
   /// Pages larger than 4 KiB, pieces of which may be in the tables: address shifted, and the shift above it.
   std::unordered_set<std::uint64_t> large_pages_;
 

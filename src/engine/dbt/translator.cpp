@@ -102,8 +102,9 @@ Block* Translator::translate(const Source& source, const Announce& announce) {
   read(source, announce);
   if (insns_.empty()) return nullptr;
   marks_.clear();
-  const AccessGroups groups = source.plain || !mode.code_64 ? AccessGroups() : AccessGroups(insns_);
-  Emitter emitter(assembler, trampolines_, mode, groups, cache_.next_site());
+  scratch_.release();
+  const AccessGroups groups = source.plain || !mode.code_64 ? AccessGroups() : AccessGroups(insns_, &scratch_);
+  Emitter emitter(assembler, trampolines_, mode, groups, cache_.next_site(), &scratch_);
   Emitter::Next next = Emitter::Next::Continue;
   if (block->second_page != Block::kNone) block->verified = emitter.verify_second_page(insns_.front());
   for (std::size_t i = 0; i < insns_.size() && next == Emitter::Next::Continue; ++i) {

@@ -2,8 +2,10 @@
 
 #include <asmjit/x86.h>
 
+#include <array>
 #include <functional>
 #include <memory>
+#include <memory_resource>
 #include <span>
 #include <vector>
 
@@ -20,6 +22,8 @@ class Translator {
  public:
   Translator(const isa::Decoder& decoder, CodeCache& cache, const Trampolines& trampolines)
       : insns_known_(decoder), cache_(cache), trampolines_(trampolines) {}
+  Translator(const Translator&) = delete;
+  Translator& operator=(const Translator&) = delete;
 
   /// What is being translated.
   struct Source {
@@ -51,6 +55,9 @@ class Translator {
   CodeCache& cache_;
   const Trampolines& trampolines_;
   asmjit::CodeHolder code_;
+  /// For what is known of one block while it is translated.
+  std::array<std::byte, 32768> scratch_bytes_;
+  std::pmr::monotonic_buffer_resource scratch_{scratch_bytes_.data(), scratch_bytes_.size()};
   std::vector<SourceInsn> insns_;
   std::vector<Block::Mark> marks_;
   std::uint64_t failures_ = 0;

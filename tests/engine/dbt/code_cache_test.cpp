@@ -76,6 +76,36 @@ TEST(CodeCacheThatFillsUp, loses_nothing_but_time) {
   EXPECT_GT(twins.right.vcpu->stats()["cache_flushes"], 3);
 }
 
+TEST(CodeCache, finds_a_block_by_its_code) {
+  Result<isa::CodeArea> area = isa::CodeArea::create(4 << 20);
+  ASSERT_TRUE(area) << area.error().message;
+  Result<dbt::CodeCache> made = dbt::CodeCache::create(std::move(*area));
+  ASSERT_TRUE(made) << made.error().message;
+  dbt::CodeCache& cache = *made;
+  cache.add_permanent(std::vector<std::byte>(100));
+  EXPECT_EQ(cache.block_at(cache.executable().data() + 50), nullptr) << "of nobody";
+  // The second time after a flush, with other sizes.
+  for (const std::size_t step : {7U, 301U}) {
+    std::vector<const dbt::Block*> blocks;
+    for (std::size_t size = 1; size < 4000; size += step) {
+      auto block = std::make_unique<dbt::Block>();
+      block->physical = size;
+      const std::vector<std::byte> code(size);
+      blocks.push_back(cache.add(std::move(block), {code, {}, {}}));
+      ASSERT_NE(blocks.back(), nullptr);
+    }
+    for (const dbt::Block* block : blocks) {
+      EXPECT_EQ(cache.block_at(block->code), block);
+      EXPECT_EQ(cache.block_at(block->code + block->code_size - 1), block);
+      const dbt::Block* const behind = cache.block_at(block->code + block->code_size);
+      EXPECT_NE(behind, block);
+    }
+    EXPECT_EQ(cache.block_at(blocks.back()->code + blocks.back()->code_size), nullptr);
+    EXPECT_EQ(cache.block_at(cache.executable().data() + 50), nullptr);
+    cache.flush();
+  }
+}
+
 TEST(CodeCache, gives_up_a_place_until_other_code_may_be_there) {
   Result<isa::CodeArea> area = isa::CodeArea::create(1 << 20);
   ASSERT_TRUE(area) << area.error().message;
