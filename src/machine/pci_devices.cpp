@@ -35,7 +35,7 @@ Result<std::unique_ptr<storage::Disk>> open_copy_on_write(const DiskConfig& disk
   std::string path = (std::filesystem::temp_directory_path() / "doppel-overlay-XXXXXX").string();
   const UniqueFd reserved(::mkostemp(path.data(), O_CLOEXEC));
   if (!reserved.valid()) return system_error("cannot create a file for what the guest writes in " + path);
-  Result<std::unique_ptr<storage::HostFile>> file = storage::HostFile::open(path, {});
+  Result<std::unique_ptr<storage::HostFile>> file = storage::HostFile::open(path, {.kept = false});
   ::unlink(path.c_str());
   if (!file) return file.error();
   storage::qcow2::CreateOptions overlay;

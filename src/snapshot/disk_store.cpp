@@ -298,6 +298,7 @@ class DiskStore::Preparation {
     if (!made) return made.error();
     place.top = *std::move(made);
     write_here(config, std::move(place));
+    config.options.kept = false;
     return {};
   }
 

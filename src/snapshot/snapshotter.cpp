@@ -117,7 +117,9 @@ Result<std::vector<Keeper::Overlay>> Snapshotter::make_overlays() {
   }
   for (storage::Disk* const disk : disks) {
     const std::shared_ptr<storage::Image> image = disk->image();
-    if (const int error = image->flush(); error != 0) return system_error("cannot write " + image->name(), error);
+    int error = image->keep();
+    if (error == 0) error = image->flush();
+    if (error != 0) return system_error("cannot write " + image->name(), error);
   }
   return overlays;
 }

@@ -273,7 +273,8 @@ Result<std::unique_ptr<Disk>> make_disk(std::shared_ptr<Image> image, const Disk
 }
 
 Result<std::unique_ptr<Disk>> open_disk(const std::string& path, const DiskOptions& options) {
-  auto image = open_image(path, {.format = options.format, .read_only = options.read_only, .cache = options.cache});
+  auto image = open_image(
+      path, {.format = options.format, .read_only = options.read_only, .cache = options.cache, .kept = options.kept});
   if (!image) return image.error();
   return make_disk(std::move(*image), options);
 }

@@ -17,6 +17,7 @@ struct DiskOptions {
   CacheMode cache = CacheMode::Writeback;
   enum class Aio : std::uint8_t { Auto, IoUring, Threads } aio = Aio::Auto;
   bool discard = true;   ///< pass the guest's discards on
+  bool kept = true;      ///< else the image ends with the machine, and a flush has no power cut to think of
   unsigned workers = 8;  ///< threads at most, for what must wait: allocation, compressed clusters, flushes
 };
 

@@ -32,6 +32,8 @@ class File {
   virtual int write(std::uint64_t offset, Buffers from) = 0;
   /// Returns when all that was written before survives a power cut.
   virtual int sync() = 0;
+  /// sync() does what it says from now on, also where the file was opened as one that is not kept; and once at once.
+  virtual int keep() { return 0; }
   /// Gives the space back where it can; the range then reads as zeros if it returns 0.
   virtual int punch_hole(std::uint64_t offset, std::uint64_t length) = 0;
   /// The range reads as zeros afterwards; grows the file if need be.

@@ -71,6 +71,7 @@ Result<std::unique_ptr<HostFile>> HostFile::adopt(UniqueFd fd, const std::string
   file->read_only_ = options.read_only;
   file->fd_ = std::move(fd);
   file->locked_ = options.lock;
+  file->kept_ = options.kept;
   if (auto identified = file->identify(); !identified) return identified.error();
   if (options.lock) {
     if (auto locked = lock_image(file->fd_.get(), path, options.read_only); !locked) return locked.error();
@@ -154,8 +155,12 @@ int HostFile::write(std::uint64_t offset, Buffers from) {
 }
 
 int HostFile::sync() {
-  if (read_only_) return 0;
+  if (read_only_ || !kept_) return 0;
   return ::fdatasync(fd_.get()) == 0 ? 0 : errno;
+}
+
+int HostFile::keep() {
+  return kept_.exchange(true) ? 0 : sync();
 }
 
 int HostFile::punch_hole(std::uint64_t offset, std::uint64_t length) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -17,6 +18,7 @@ struct HostFileOptions {
   CacheMode cache = CacheMode::Writeback;
   bool lock = true;     ///< refuse when another process writes it, or, for writing, uses it at all
   bool create = false;  ///< make the file; it must not exist
+  bool kept = true;     ///< else it ends with its process, and sync() has nothing to do until keep()
 };
 
 /// A regular file or block device. With CacheMode::None, I/O that is aligned as the device wants goes past the cache;
@@ -35,6 +37,7 @@ class HostFile final : public File {
   int read(std::uint64_t offset, Buffers into) override;
   int write(std::uint64_t offset, Buffers from) override;
   int sync() override;
+  int keep() override;
   int punch_hole(std::uint64_t offset, std::uint64_t length) override;
   int write_zeroes(std::uint64_t offset, std::uint64_t length, bool may_unmap) override;
   int truncate(std::uint64_t size) override;
@@ -55,6 +58,7 @@ class HostFile final : public File {
 
   std::string path_;
   UniqueFd fd_;
+  std::atomic<bool> kept_ = true;
   UniqueFd direct_;  ///< the same file under O_DIRECT
   std::uint64_t alignment_ = 1;
   bool read_only_ = false;

@@ -59,6 +59,9 @@ class Image {
   virtual int discard(std::uint64_t offset, std::uint64_t length) = 0;
   /// What completed before survives a power cut.
   virtual int flush() = 0;
+  /// flush() does what it says from now on, also where the image was opened as one that is not kept (DiskOptions). What
+  /// was flushed before has been written to the disk when this returns.
+  virtual int keep() = 0;
   /// The run that begins at `offset`, at most `length` long, in this image alone.
   virtual int extent(std::uint64_t offset, std::uint64_t length, Extent& extent) = 0;
   /// Tells without waiting for the disk where the bytes of a read or write are, if plain I/O is all it takes. False:
@@ -71,8 +74,8 @@ class Image {
 
   virtual std::shared_ptr<Image> backing() const { return nullptr; }
 
-  /// Makes an image that was open for writing read-only, complete on the disk and shared with others: it becomes a
-  /// backing image.
+  /// Makes an image that was open for writing read-only, complete on the disk (see keep()) and shared with others: it
+  /// becomes a backing image.
   virtual Result<void> freeze() = 0;
   /// The reverse, if the file was opened for writing and nobody else uses it.
   virtual Result<void> thaw() = 0;

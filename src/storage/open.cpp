@@ -48,7 +48,9 @@ Result<std::shared_ptr<Image>> open_backing(const std::string& path, const qcow2
 
 Result<std::shared_ptr<Image>> open_in_chain(const std::string& path, const OpenOptions& options, bool is_top,
                                              Visited& visited) {
-  auto opened = HostFile::open(path, {.read_only = options.read_only, .cache = options.cache, .lock = options.lock});
+  auto opened = HostFile::open(
+      path,
+      {.read_only = options.read_only, .cache = options.cache, .lock = options.lock, .kept = options.kept || !is_top});
   if (!opened) return opened.error();
   const std::shared_ptr<File> file(std::move(*opened));
   struct stat status {};

@@ -15,6 +15,7 @@ struct OpenOptions {
   bool read_only = true;
   CacheMode cache = CacheMode::Writeback;
   bool lock = true;
+  bool kept = true;          ///< else the image, not what is behind it, ends with its process (HostFileOptions)
   bool with_backing = true;  ///< open the chain of backing files too, read-only; else it reads as zeros
   std::optional<std::string> write_backing = {};  ///< the file of the chain that is to be opened for writing too
   bool for_check = false;                         ///< also what is dirty or marked corrupt, as it is

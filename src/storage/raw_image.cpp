@@ -64,7 +64,9 @@ bool RawImage::locate(bool for_write, std::uint64_t offset, std::uint64_t length
 
 Result<void> RawImage::freeze() {
   if (read_only_) return {};
-  if (const int error = flush(); error != 0) return system_error("cannot write " + name(), error);
+  int error = flush();
+  if (error == 0) error = keep();
+  if (error != 0) return system_error("cannot write " + name(), error);
   if (auto shared = file_->share(); !shared) return shared;
   read_only_ = true;
   return {};

@@ -27,6 +27,7 @@ class RawImage final : public Image {
   int write_zeroes(std::uint64_t offset, std::uint64_t length, bool may_unmap) override;
   int discard(std::uint64_t offset, std::uint64_t length) override;
   int flush() override;
+  int keep() override { return file_->keep(); }
   int extent(std::uint64_t offset, std::uint64_t length, Extent& extent) override;
   bool locate(bool for_write, std::uint64_t offset, std::uint64_t length, Located& located) override;
   bool is_flushed() const override { return state_.is_synced(); }

@@ -118,6 +118,7 @@ Result<void> Qcow2Image::freeze() {
   const auto hold = ranges_.acquire(0, ~std::uint64_t{0}, RangeLock::Mode::Exclusive);
   int error = flush();
   if (error == 0 && dirty_bit_set_) error = write_dirty_bit(false);
+  if (error == 0) error = keep();
   if (error == 0) error = file_->sync();
   if (error != 0) return system_error("cannot write " + name(), error);
   if (auto shared = file_->share(); !shared) return shared;
