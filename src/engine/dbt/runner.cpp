@@ -652,10 +652,10 @@ const std::byte* Runner::missed(const Site& site, Access access) {
     return nullptr;
   }
   if (page.page_shift != memory::kPageShift) large_pages_.insert(large_mark(linear, page.page_shift));
-  if (access == Access::Read) {
-    views_->reads(view).fill(linear, page.host, page.global);
-    ++stats_.read_fills;
-  } else {
+  // What may be written may be read, and mostly is.
+  views_->reads(view).fill(linear, page.host, page.global);
+  ++stats_.read_fills;
+  if (access == Access::Write) {
     views_->writes(view).fill(linear, page.host, page.global);
     ++stats_.write_fills;
   }
